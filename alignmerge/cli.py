@@ -1,0 +1,75 @@
+"""The `alignmerge` command: subcommands load their module only when called, so `--help` never imports torch.
+
+One subcommand = one file in alignmerge/commands/ with a click command named `command`, one row in COMMANDS.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from alignmerge import __version__
+from alignmerge.errors import AlignMergeError
+
+# name -> one line of help; shown without importing the command's module.
+COMMANDS: dict[str, str] = {}
+
+
+class LazyGroup(click.Group):
+    """A group whose members are imported when they run, not when help is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"alignmerge.commands.{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="alignmerge")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Audit, merge and gate language-model checkpoints."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the codes of ARCHITECTURE.md."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        result: Any = cli.main(args=arguments, standalone_mode=False)
+    except AlignMergeError as error:
+        if debug:
+            raise
+        click.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def printable(text: str) -> str:
+    """`text` with control and bidirectional characters escaped, so a hostile name cannot drive the terminal."""
+    return "".join(
+        char if char == "\n" or (char.isprintable() and char not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -1,0 +1,1 @@
+"""One file per subcommand; each holds a click command named `command`."""

@@ -1,0 +1,184 @@
+"""The audit record: what was measured on one checkpoint, item by item.
+
+Outside it is `audit.json` (this record without the items) and `items.jsonl` beside it (one row per item and metric,
+named by its SHA-256 in audit.json).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from alignmerge import jsonio
+from alignmerge.errors import IntegrityError, RecordError
+
+SCHEMA = "alignmerge.audit/1"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval at `level` (0.95) and the method that made it."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """One metric on one item: `value` in the metric's unit, or `unscored` with a reason. Never both, never neither."""
+
+    suite: str
+    item: str
+    metric: str
+    value: float | None
+    unscored: str | None
+    prompt: str
+    answer: str
+    finish: str
+    category: str
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.unscored is None):
+            raise RecordError(f"item {self.item!r}, metric {self.metric!r}: needs a value or a reason, not both")
+        if self.value is not None and not abs(self.value) < float("inf"):
+            raise RecordError(f"item {self.item!r}, metric {self.metric!r}: {self.value} is not a number")
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric over a suite. `value` is None, with a `reason`, when nothing could be scored.
+
+    `replicates` are bootstrap values of set-level metrics (AQI), drawn with a seed that every checkpoint shares, so
+    that replicate i of two records is the same resample and their difference is a paired bootstrap. `standard_error`
+    is their standard deviation. `valid` tells whether the metric's validity gate passed (None: the metric has none).
+    """
+
+    metric: str
+    suite: str
+    unit: str
+    direction: Literal["higher", "lower"]
+    value: float | None
+    scored: int
+    unscored: int
+    interval: Interval | None = None
+    reason: str | None = None
+    standard_error: float | None = None
+    replicates: tuple[float, ...] = ()
+    valid: bool | None = None
+    valid_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SuiteUse:
+    """Which items of a suite were asked. `digest` is suites.model.items_digest of exactly those items."""
+
+    name: str
+    version: str
+    digest: str
+    split: str
+    items: int
+    of: int
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One checkpoint's audit.
+
+    `checkpoint` is its manifest digest. `template`, `sampling` and `engine` carry a `digest` key; records whose
+    suite, template or sampling digests differ must not be compared. `aqi_reference` holds the frozen layer weights and
+    standardisation (fitted on the anchor) that the AQI values were computed with.
+    """
+
+    checkpoint: str
+    name: str
+    suites: tuple[SuiteUse, ...]
+    metrics: tuple[MetricResult, ...]
+    items: tuple[ItemScore, ...]
+    template: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    engine: Mapping[str, Any]
+    seed: int
+    software: Mapping[str, str]
+    created: str
+    aqi_reference: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def result(self, metric: str) -> MetricResult | None:
+        """The result of `metric`, or None when it was not measured."""
+        return next((row for row in self.metrics if row.metric == metric), None)
+
+    def scores(self, metric: str) -> dict[str, ItemScore]:
+        """Item scores of `metric` by item id."""
+        return {row.item: row for row in self.items if row.metric == metric}
+
+
+def items_bytes(record: AuditRecord) -> bytes:
+    """The content of items.jsonl: rows sorted by metric and item id, one canonical JSON object per line."""
+    rows = sorted(record.items, key=lambda row: (row.metric, row.suite, row.item))
+    return b"".join(jsonio.canonical(asdict(row)) + b"\n" for row in rows)
+
+
+def to_json(record: AuditRecord) -> dict[str, Any]:
+    """audit.json as a value (items are named by digest, not contained)."""
+    import hashlib
+
+    value = asdict(record)
+    del value["items"]
+    value["schema"] = SCHEMA
+    value["items"] = {"file": "items.jsonl", "sha256": hashlib.sha256(items_bytes(record)).hexdigest()}
+    return value
+
+
+def record_digest(record: AuditRecord) -> str:
+    """SHA-256 that names this audit in verdicts."""
+    return jsonio.digest(to_json(record))
+
+
+def save(record: AuditRecord, folder: Path) -> Path:
+    """Path of the audit.json written into `folder` (created), after items.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jsonio.write_bytes(folder / "items.jsonl", items_bytes(record))
+    jsonio.write(folder / "audit.json", to_json(record))
+    return folder / "audit.json"
+
+
+def load(path: Path) -> AuditRecord:
+    """The audit record at `path` (audit.json, or a folder holding it), items checked against their digest.
+
+    Raises:
+        RecordError: malformed or of another schema.
+        IntegrityError: items.jsonl is not the file that was recorded.
+        StorageError: a file cannot be read.
+    """
+    import hashlib
+
+    if path.is_dir():
+        path = path / "audit.json"
+    value = jsonio.read(path)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise RecordError(f"{path}: key 'schema' is not {SCHEMA!r}; make the audit again with this version")
+    try:
+        named = value.pop("items")
+        del value["schema"]
+        items_path = path.parent / "items.jsonl"
+        data = items_path.read_bytes() if items_path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != named["sha256"]:
+            raise IntegrityError(f"{items_path}: not the items that {path.name} names; restore it or audit again")
+        items = tuple(
+            ItemScore(**jsonio.loads(line, f"{items_path}:{number}"))
+            for number, line in enumerate(data.splitlines(), start=1)
+        )
+        metrics = tuple(_metric(row) for row in value.pop("metrics"))
+        suites = tuple(SuiteUse(**row) for row in value.pop("suites"))
+        value["notes"] = tuple(value.get("notes", ()))
+        return AuditRecord(items=items, metrics=metrics, suites=suites, **value)
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{path}: malformed audit record: {error}") from None
+
+
+def _metric(row: dict[str, Any]) -> MetricResult:
+    interval = row.pop("interval")
+    row["replicates"] = tuple(row["replicates"])
+    return MetricResult(interval=Interval(**interval) if interval else None, **row)
