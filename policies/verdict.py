@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from alignmerge import jsonio
+from alignmerge.errors import RecordError
+
 Decision = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE"]
 RuleDecision = Literal["pass", "warn", "fail", "inconclusive"]
 EXIT_CODES: Mapping[Decision, int] = {"PASS": 0, "WARN": 0, "FAIL": 3, "INCONCLUSIVE": 4}
@@ -77,3 +80,30 @@ def to_statement(verdict: Verdict) -> dict[str, Any]:
             VERDICT_FIELD: asdict(verdict),
         },
     }
+
+
+def from_statement(value: Any, where: str = "verdict") -> Verdict:
+    """The verdict inside an in-toto Statement; the inverse of `to_statement`.
+
+    Raises:
+        RecordError: another statement or predicate type, a malformed verdict, or a statement whose outer fields
+            (subject, policy, result, attestations) say something else than the verdict inside. `where` is named.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if not isinstance(value, dict) or value.get("_type") != STATEMENT_TYPE:
+        raise RecordError(f"{where}: key '_type' is not {STATEMENT_TYPE!r}; this is not an in-toto Statement")
+    if value.get("predicateType") != PREDICATE_TYPE:
+        raise RecordError(f"{where}: key 'predicateType' is not {PREDICATE_TYPE!r}; this is not a verdict")
+    predicate = value.get("predicate")
+    if not isinstance(predicate, dict) or VERDICT_FIELD not in predicate:
+        raise RecordError(f"{where}: predicate has no {VERDICT_FIELD!r}; it was not written by alignmerge")
+    try:
+        verdict = TypeAdapter(Verdict).validate_json(jsonio.canonical(predicate[VERDICT_FIELD]), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{where}: malformed verdict: {place}: {first['msg']}") from None
+    if jsonio.loads(jsonio.canonical(to_statement(verdict))) != value:
+        raise RecordError(f"{where}: the statement and the verdict inside it disagree; decide again")
+    return verdict

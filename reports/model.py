@@ -1,0 +1,182 @@
+"""What a report is made of, and how it is read from a run folder.
+
+`run.json` (schema alignmerge.run/1) names the records of one comparison, all inside the same folder:
+
+    {"schema": "alignmerge.run/1", "title": "...", "created": "2026-01-31T12:00:00Z", "version": "0.1.0",
+     "policy": {"name": "demo.yaml", "summary": [{"rule", "metric", "limit", "severity", "text"}]},
+     "entries": [{"label", "role": "reference|anchor|expert|merge", "audit": "audits/soup",
+                  "verdict": "verdicts/soup.json" | null, "merge": "merges/soup/merge.json" | null,
+                  "also": ["verdicts/soup.release.json"]}],
+     "notes": ["..."]}
+
+`also` holds verdicts of further policies on the same audit. Optional: `version`, `also`, `notes`, `skills` (metric ids).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alignmerge import __version__, jsonio
+from alignmerge.auditor import record
+from alignmerge.auditor.record import AuditRecord
+from alignmerge.errors import RecordError
+from alignmerge.policies.verdict import Verdict, from_statement
+
+SCHEMA = "alignmerge.run/1"
+SKILLS = ("arithmetic_accuracy", "instruction_following_rate", "units_accuracy")
+REFUSAL = "refusal_rate"
+
+Role = Literal["reference", "anchor", "expert", "merge"]
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """One rule of the policy in words. `limit` is inclusive and in the metric's unit."""
+
+    rule: str
+    metric: str
+    limit: float
+    severity: Literal["block", "warn"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One checkpoint of the comparison.
+
+    `verdict` is None where no policy was asked. `merge` is the content of merge.json, None where nothing was merged.
+    `also` holds (policy name, verdict) of further policies.
+    """
+
+    label: str
+    role: Role
+    audit: AuditRecord
+    verdict: Verdict | None = None
+    merge: Mapping[str, Any] | None = None
+    also: tuple[tuple[str, Verdict], ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything a report prints. `skills` are the metric ids whose mean is the skill of an entry."""
+
+    title: str
+    created: str
+    policy_name: str
+    policy_summary: tuple[PolicyRow, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+    version: str = __version__
+    skills: tuple[str, ...] = SKILLS
+
+    @property
+    def anchor(self) -> Entry | None:
+        """The first entry with the role of the anchor."""
+        return next((entry for entry in self.entries if entry.role == "anchor"), None)
+
+    @property
+    def merges(self) -> tuple[Entry, ...]:
+        """The merges, in the order of the run."""
+        return tuple(entry for entry in self.entries if entry.role == "merge")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _PolicyRow(_Strict):
+    rule: str
+    metric: str
+    limit: float
+    severity: Literal["block", "warn"]
+    text: str
+
+
+class _Policy(_Strict):
+    name: str
+    summary: tuple[_PolicyRow, ...]
+
+
+class _Entry(_Strict):
+    label: str
+    role: Role
+    audit: str
+    verdict: str | None = None
+    merge: str | None = None
+    also: tuple[str, ...] = ()
+
+
+class _Run(_Strict):
+    schema_: Literal["alignmerge.run/1"]
+    title: str
+    created: str
+    version: str = __version__
+    policy: _Policy
+    entries: tuple[_Entry, ...]
+    notes: tuple[str, ...] = ()
+    skills: tuple[str, ...] = SKILLS
+
+
+def load_run(folder: Path) -> ReportInput:
+    """The report input that `folder`/run.json and the records it names describe.
+
+    Raises:
+        RecordError: run.json or a record is malformed, a path leaves the folder, or a verdict speaks of another audit.
+        IntegrityError: items are not the ones their audit recorded.
+        StorageError: a file cannot be read.
+    """
+    path = folder / "run.json"
+    run = _parse(jsonio.read(path), path)
+    return ReportInput(
+        title=run.title,
+        created=run.created,
+        policy_name=run.policy.name,
+        policy_summary=tuple(PolicyRow(**row.model_dump()) for row in run.policy.summary),
+        entries=tuple(_entry(folder, row) for row in run.entries),
+        notes=run.notes,
+        version=run.version,
+        skills=run.skills,
+    )
+
+
+def _parse(value: Any, path: Path) -> _Run:
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise RecordError(f"{path}: key 'schema' is not {SCHEMA!r}; write the run again with this version")
+    fields = {("schema_" if key == "schema" else key): content for key, content in value.items()}
+    try:
+        return _Run.model_validate_json(jsonio.canonical(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {place}: {first['msg']}") from None
+
+
+def _inside(folder: Path, name: str, key: str) -> Path:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RecordError(f"{folder / 'run.json'}: {key} {name!r} leaves the run's folder; copy the record into it")
+    return path
+
+
+def _entry(folder: Path, row: _Entry) -> Entry:
+    audit = record.load(_inside(folder, row.audit, "audit"))
+    verdict = None if row.verdict is None else _verdict(folder, row.verdict, audit)
+    also = tuple(_verdict(folder, name, audit) for name in row.also)
+    merge = None if row.merge is None else jsonio.read(_inside(folder, row.merge, "merge"))
+    if merge is not None and not isinstance(merge, dict):
+        raise RecordError(f"{folder / str(row.merge)}: a merge record is a JSON object")
+    pairs = tuple((extra.policy_name, extra) for extra in also)
+    return Entry(label=row.label, role=row.role, audit=audit, verdict=verdict, merge=merge, also=pairs)
+
+
+def _verdict(folder: Path, name: str, audit: AuditRecord) -> Verdict:
+    path = _inside(folder, name, "verdict")
+    verdict = from_statement(jsonio.read(path), str(path))
+    if verdict.subject != audit.checkpoint:
+        raise RecordError(f"{path}: speaks of checkpoint {verdict.subject[:12]}, the audit is of {audit.checkpoint[:12]}")
+    if record.record_digest(audit) not in verdict.audits.values():
+        raise RecordError(f"{path}: was decided on another audit than the one this run names; decide again")
+    return verdict
