@@ -1,0 +1,1 @@
+"""The geometry of AlignMerge: chart, per-example gradients, alignment functional and the iterated solve."""

@@ -1,0 +1,115 @@
+"""Per-example gradients of a model's linear layers, from layer inputs and output gradients.
+
+For a linear layer y = W a the gradient of example i is G_i = sum_t e_it a_it^T, where e is the gradient at y. Storing a
+and e of every layer (n t (d_in + d_out) numbers) instead of G (n p numbers) is what lets the solve run in bounded
+memory: the Gram matrix and the step are both made from them, one layer at a time.
+
+Source: method.md 3.7 of the project's design notes (own); the layer-wise identity is standard (Goodfellow,
+arXiv 1510.01799).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alignmerge.merger.geometry.rows import Batch, log_likelihoods
+
+Metric = Mapping[str, Tensor] | None  # inverse diagonal metric per layer weight, or None for the identity
+
+
+def merged_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers a merge may move, by weight name: all but the output head (tied to the embedding)."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    return {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Layer inputs and output gradients of n examples.
+
+    values: the differentiated scalar of each example, (n,). inputs / outputs: per weight name, (n, t, d_in) and
+    (n, t, d_out).
+    """
+
+    values: Tensor
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def layer(self, name: str, rows: slice = slice(None)) -> Tensor:
+        """Per-example gradients of one layer, (n, d_out, d_in)."""
+        return torch.einsum("nto,nti->noi", self.outputs[name][rows], self.inputs[name][rows])
+
+
+@contextmanager
+def _recording(layers: Mapping[str, nn.Linear]) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            inputs[name] = args[0].detach()
+            output.register_hook(lambda grad: outputs.__setitem__(name, grad.detach()))
+
+        return hook
+
+    handles = [module.register_forward_hook(record(name)) for name, module in layers.items()]
+    try:
+        yield inputs, outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def factors(
+    model: Any, batch: Batch, layers: Mapping[str, nn.Linear], score: Callable[[Tensor, Batch], Tensor]
+) -> Factors:
+    """Factors of the per-example scalars `score(logits, batch)` (n,), by one forward and one backward pass.
+
+    The model's parameters get no gradient and are not changed; examples do not interact, so the gradient of the sum
+    holds each example's own.
+    """
+    embedded = model.get_input_embeddings()(batch.ids).detach().requires_grad_(True)
+    with _recording(layers) as (inputs, outputs), torch.enable_grad():
+        logits = model(inputs_embeds=embedded, attention_mask=batch.mask, use_cache=False).logits
+        values = score(logits, batch)
+        values.sum().backward()
+    return Factors(values.detach(), inputs, outputs)
+
+
+def answer_factors(model: Any, batch: Batch, layers: Mapping[str, nn.Linear]) -> Factors:
+    """Factors of each row's mean answer log-likelihood."""
+    return factors(model, batch, layers, log_likelihoods)
+
+
+def gram(parts: Sequence[Factors], names: Sequence[str], inverse_metric: Metric = None) -> Tensor:
+    """K = S M^-1 S^T, (n, n) float64, over the rows of all parts in order. S is never stored as a whole."""
+    total = sum(len(part.values) for part in parts)
+    out = torch.zeros((total, total), dtype=torch.float64)
+    for name in names:
+        rows = torch.cat([part.layer(name).flatten(1) for part in parts])  # (n, p_layer)
+        weighted = rows if inverse_metric is None else rows * inverse_metric[name].flatten()
+        out += (weighted @ rows.T).double()
+    return (out + out.T) / 2
+
+
+def combine(parts: Sequence[Factors], name: str, weights: Tensor, inverse_metric: Metric = None) -> Tensor:
+    """M^-1 S^T w of one layer, (d_out, d_in): one weighted matrix product, no per-example gradient stored."""
+    out: Tensor | None = None
+    start = 0
+    for part in parts:
+        n = len(part.values)
+        w = weights[start : start + n].to(part.outputs[name].dtype)
+        scaled = part.outputs[name] * w[:, None, None]
+        step = scaled.flatten(0, 1).T @ part.inputs[name].flatten(0, 1)
+        out = step if out is None else out + step
+        start += n
+    assert out is not None
+    return out if inverse_metric is None else out * inverse_metric[name]

@@ -1,0 +1,67 @@
+"""Rows: the calibration items a solve is constrained by, as token ids.
+
+A row is one prompt with the answer its reference model gave (the anchor where alignment is at stake, an expert in its
+domain) and that model's own mean log-likelihood of the answer. Its residual is how much less likely the merge finds
+the same answer; zero means "as good as the reference".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ALIGNMENT = "alignment"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One constraint.
+
+    source: "alignment", or the name of the expert whose domain it is from.
+    log_likelihood: mean per answer token, in nats, under the model that gave the answer.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    source: str
+    log_likelihood: float
+
+
+class Batch(NamedTuple):
+    """Right-padded rows: `ids` (n, t) int64, `mask` (n, t) 1 where a token is real, `targets` (n, t) 1 where the
+    token is part of the answer, `reference` (n,) float32 log-likelihoods."""
+
+    ids: Tensor
+    mask: Tensor
+    targets: Tensor
+    reference: Tensor
+
+
+def collate(rows: Sequence[Row], pad: int) -> Batch:
+    """The rows as one right-padded batch (causal attention makes right padding harmless)."""
+    width = max(len(row.prompt) + len(row.answer) for row in rows)
+    ids = torch.full((len(rows), width), pad, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    targets = torch.zeros((len(rows), width), dtype=torch.float32)
+    for index, row in enumerate(rows):
+        tokens = [*row.prompt, *row.answer]
+        ids[index, : len(tokens)] = torch.tensor(tokens)
+        mask[index, : len(tokens)] = 1
+        targets[index, len(row.prompt) : len(tokens)] = 1.0
+    reference = torch.tensor([row.log_likelihood for row in rows], dtype=torch.float32)
+    return Batch(ids, mask, targets, reference)
+
+
+def log_likelihoods(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean log-likelihood per answer token of each row, (n,), in nats, from logits (n, t, vocabulary).
+
+    Only answer positions are normalised, so the (n, t, vocabulary) log-softmax is never stored.
+    """
+    where = batch.targets[:, 1:].bool()
+    picked = logits[:, :-1][where].float()  # (answer tokens, vocabulary)
+    token = picked.gather(1, batch.ids[:, 1:][where].unsqueeze(1)).squeeze(1) - picked.logsumexp(dim=1)
+    row = where.nonzero()[:, 0]
+    total = torch.zeros(len(batch.ids), dtype=token.dtype).index_add(0, row, token)
+    return total / batch.targets.sum(dim=1)

@@ -1,0 +1,111 @@
+"""The layer-wise identities against autograd, and the row system against a dense float64 minimiser."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from alignmerge.merger.geometry.chart import diagonal_fisher, inverse_metric
+from alignmerge.merger.geometry.gradients import answer_factors, combine, gram, merged_linears
+from alignmerge.merger.geometry.rows import Row, collate, log_likelihoods
+from alignmerge.merger.geometry.solver import row_system
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).double().eval()
+
+
+ROWS = [
+    Row((1, 2, 3), (4, 5), "alignment", -1.0),
+    Row((7, 8), (9, 10, 11, 12), "alignment", -0.5),
+    Row((20, 21, 22, 23, 24), (25,), "skill", -2.0),
+    Row((30,), (31, 32, 33), "skill", -0.1),
+]
+
+
+def explicit_gradients(model: LlamaForCausalLM) -> torch.Tensor:
+    """S by one autograd pass per unpadded row, (n, p)."""
+    weights = [module.weight for module in merged_linears(model).values()]
+    out = []
+    for row in ROWS:
+        batch = collate([row], 0)
+        value = log_likelihoods(model(input_ids=batch.ids).logits, batch).sum()
+        grads = torch.autograd.grad(value, weights)
+        out.append(torch.cat([grad.flatten() for grad in grads]))
+    return torch.stack(out)
+
+
+def test_output_head_is_not_merged_as_a_linear(model: LlamaForCausalLM) -> None:
+    assert "lm_head.weight" not in merged_linears(model)
+    assert len(merged_linears(model)) == 14
+
+
+def test_gram_in_chunks_equals_explicit_gradients(model: LlamaForCausalLM) -> None:
+    layers = merged_linears(model)
+    parts = [answer_factors(model, collate(ROWS[:3], 0), layers), answer_factors(model, collate(ROWS[3:], 0), layers)]
+    s = explicit_gradients(model)
+    assert torch.allclose(gram(parts, list(layers)), s @ s.T, rtol=1e-5, atol=1e-9)
+    inverse = {name: torch.rand_like(module.weight) + 0.5 for name, module in layers.items()}
+    flat = torch.cat([value.flatten() for value in inverse.values()])
+    assert torch.allclose(gram(parts, list(layers), inverse), (s * flat) @ s.T, rtol=1e-5, atol=1e-9)
+    w = torch.tensor([0.3, -1.0, 2.0, 0.0], dtype=torch.float64)
+    step = torch.cat([combine(parts, name, w, inverse).flatten() for name in layers])
+    assert torch.allclose(step, flat * (w @ s), rtol=1e-5, atol=1e-9)
+
+
+def test_factors_leave_the_model_alone(model: LlamaForCausalLM) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    answer_factors(model, collate(ROWS, 0), merged_linears(model))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_fisher_is_the_mean_of_per_example_squares_and_seeded(model: LlamaForCausalLM) -> None:
+    layers = merged_linears(model)
+    whole = diagonal_fisher(model, ROWS, layers, pad=0, seed=3, chunk=4)
+    again = diagonal_fisher(model, ROWS, layers, pad=0, seed=3, chunk=4)
+    other = diagonal_fisher(model, ROWS, layers, pad=0, seed=4, chunk=4)
+    name = next(iter(layers))
+    assert torch.equal(whole[name], again[name])
+    assert not torch.equal(whole[name], other[name])
+    assert all(bool((value >= 0).all()) for value in whole.values())
+    inverse = inverse_metric(whole, damping=0.3)
+    metric = torch.cat([1 / value.flatten() for value in inverse.values()])
+    assert float(metric.double().mean()) == pytest.approx(1.0, rel=1e-4)
+    assert float(metric.min()) >= 0.3 / 1.3 - 1e-6
+
+
+@given(seed=st.integers(0, 10_000), geo=st.sampled_from([0.0, 0.1, 1.0, 5.0]), n=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_step_is_the_minimiser_of_the_quadratic_model(seed: int, geo: float, n: int) -> None:
+    torch.manual_seed(seed)
+    p = 9
+    s_rows, d, r = torch.randn(n, p).double(), torch.randn(p).double(), torch.rand(n).double()
+    metric, weights = torch.rand(p).double() + 0.2, torch.rand(n).double() * 10 + 0.01
+    kernel = (s_rows / metric) @ s_rows.T
+    u = row_system(kernel, r, weights, s_rows @ d, geo)
+    step = ((s_rows.T @ u) / metric - geo * d) / (1 + geo)
+    # dense oracle: the normal equations of the same objective
+    left = (1 + geo) * torch.diag(metric) + s_rows.T @ (weights[:, None] * s_rows)
+    right = s_rows.T @ (weights * r) - geo * metric * d
+    assert torch.allclose(step, torch.linalg.solve(left, right), rtol=1e-8, atol=1e-8)
+
+
+def test_rows_of_weight_zero_do_not_act() -> None:
+    kernel, r = torch.eye(2).double(), torch.ones(2).double()
+    u = row_system(kernel, r, torch.tensor([1.0, 0.0]).double(), torch.zeros(2).double(), 0.0)
+    assert u[1] == 0
+    assert u[0] == pytest.approx(0.5)
+    assert torch.equal(row_system(kernel, r, torch.zeros(2).double(), r, 1.0), torch.zeros(2).double())
