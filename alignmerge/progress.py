@@ -41,8 +41,9 @@ def track(title: str, total: int) -> Iterator[Track]:
     if not console.is_terminal:
         yield _Lines(title, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    title_column = TextColumn("{task.description}")
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(title_column, BarColumn(), MofNCompleteColumn(), *times, console=console, transient=True) as progress:
         yield _Bar(progress, progress.add_task(title, total=total))
 
 
