@@ -1,0 +1,224 @@
+"""The decision: audit records against a policy, rule by rule. Pure: no files, no clock, no chance.
+
+- A rule passes only if its one-sided upper bound of the harm is finite and inside the limit (inclusive). PASS wants
+  that of every rule, which is an intersection-union test and needs no correction.
+- A blocking rule fails only if Holm's procedure over all blocking rules of the policy rejects "the harm is inside the
+  limit"; the family is what the policy names, not what happened to be measured.
+- Everything between, and everything missing, is inconclusive.
+- A rule that does not block can only turn PASS into WARN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from alignmerge.auditor.record import AuditRecord, record_digest
+from alignmerge.auditor.statistics import holm
+from alignmerge.policies import reasons
+from alignmerge.policies.evidence import check_comparable, cleaned
+from alignmerge.policies.measure import Missing, Sample, measure
+from alignmerge.policies.schema import Evidence, Policy, Rule, policy_digest
+from alignmerge.policies.verdict import Decision, RuleDecision, RuleResult, Verdict
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A rule with its evidence. `missing` is the reason when it cannot be decided; `sample` may be there all the same.
+
+    limit: of the harm, in the metric's unit; None when it depends on a number that was not measured.
+    """
+
+    rule: Rule
+    blocks: bool
+    demoted: str
+    sample: Sample | None
+    limit: float | None
+    missing: str
+    needs: int | None = None
+
+
+def decide(
+    policy: Policy,
+    candidate: AuditRecord,
+    anchor: AuditRecord | None,
+    experts: Sequence[AuditRecord] = (),
+    *,
+    created: str,
+    version: str,
+) -> Verdict:
+    """What `policy` says of the candidate. The experts' audits are named in the verdict and not judged.
+
+    Raises:
+        RecordError: the records asked different things or contradict themselves, so no comparison has a meaning.
+    """
+    candidate = cleaned(candidate)
+    anchor = None if anchor is None else cleaned(anchor)
+    if anchor is not None:
+        check_comparable(candidate, anchor)
+    cases = [_case(policy, rule, candidate, anchor) for rule in policy.rules]
+    family = {case.rule.id: _p_value(case) for case in cases if case.blocks}
+    failing = holm(family, policy.alpha)
+    levels = _levels(family, policy.alpha)
+    rules = [_decided(policy, case, case.rule.id in failing, levels) for case in cases]
+    rules += [_awaited(evidence) for evidence in policy.required_evidence]
+    audits = {"candidate": record_digest(candidate)}
+    if anchor is not None:
+        audits["anchor"] = record_digest(anchor)
+    audits |= {f"expert-{index}": record_digest(cleaned(expert)) for index, expert in enumerate(experts, start=1)}
+    return Verdict(
+        subject=candidate.checkpoint,
+        subject_name=candidate.name,
+        decision=overall(rules),
+        rules=tuple(rules),
+        policy=policy_digest(policy),
+        policy_name=policy.name,
+        audits=audits,
+        created=created,
+        version=version,
+    )
+
+
+def overall(rules: Sequence[RuleResult]) -> Decision:
+    """The decision of a whole verdict: the worst blocking rule's, and WARN when only other rules did not pass.
+
+    A verdict in which nothing at all was measured is inconclusive, even where no rule blocks.
+    """
+    blocking = [rule.decision for rule in rules if rule.severity == "block"]
+    if "fail" in blocking:
+        return "FAIL"
+    if any(decision != "pass" for decision in blocking) or all(rule.value is None for rule in rules):
+        return "INCONCLUSIVE"
+    return "PASS" if all(rule.decision == "pass" for rule in rules) else "WARN"
+
+
+def inside(bound: float, limit: float) -> bool:
+    """Whether a bound is a finite number no larger than `limit`."""
+    return math.isfinite(bound) and bound <= limit
+
+
+def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecord | None) -> _Case:
+    demoted = _demotion(rule, anchor)
+    blocks = rule.severity == "block" and not demoted
+    try:
+        limit = _limit(rule, anchor)
+        sample = measure(rule, candidate, anchor)
+    except Missing as problem:
+        return _Case(rule, blocks, demoted, None, None, str(problem))
+    except (ArithmeticError, ValueError) as problem:
+        return _Case(rule, blocks, demoted, None, None, f"the numbers of {rule.metric} cannot be used: {problem}")
+    total = sample.seen.n + sample.seen.unscored
+    missing, needs = "", None
+    if sample.seen.unscored > policy.max_unscored_share * total:
+        share = sample.seen.unscored / total
+        missing = (
+            f"{sample.seen.unscored} of {total} items could not be scored ({share:.1%}), more than the policy allows"
+        )
+    elif sample.seen.n < rule.min_items:
+        missing, needs = f"only {sample.seen.n} items; the policy wants at least {rule.min_items}", rule.min_items
+    return _Case(rule, blocks, demoted, sample, limit, missing, needs)
+
+
+def _demotion(rule: Rule, anchor: AuditRecord | None) -> str:
+    """Why a rule does not block although it says so; empty when it does."""
+    if not rule.only_if_valid or anchor is None:
+        return ""
+    result = anchor.result(rule.metric)
+    if result is None or result.valid is True:
+        return ""
+    return result.valid_reason or "its validity gate did not pass on the anchor"
+
+
+def _limit(rule: Rule, anchor: AuditRecord | None) -> float:
+    """The limit of the harm in the metric's unit; `min` is turned round, because less is its harm."""
+    if rule.limit_in == "metric_units":
+        return -rule.limit if rule.kind == "min" else rule.limit
+    result = None if anchor is None else anchor.result(rule.metric)
+    error = None if result is None else result.standard_error
+    if error is None or not (math.isfinite(error) and error >= 0):
+        raise Missing(f"{rule.metric} has no standard error on the anchor to measure the limit in")
+    return rule.limit * error
+
+
+def _p_value(case: _Case) -> float:
+    """Of "the harm is inside the limit": 1 where nothing can be said."""
+    if case.sample is None or case.limit is None or case.missing:
+        return 1.0
+    p = case.sample.p_value(case.limit)
+    return p if math.isfinite(p) else 1.0
+
+
+def _levels(family: Mapping[str, float], alpha: float) -> dict[str, float]:
+    """Holm's level for each rule of the family, smallest p-value first."""
+    ordered = sorted(family, key=lambda name: (family[name], name))
+    return {name: alpha / (len(ordered) - rank) for rank, name in enumerate(ordered)}
+
+
+def _decided(policy: Policy, case: _Case, failing: bool, levels: Mapping[str, float]) -> RuleResult:
+    rule, sample = case.rule, case.sample
+    if sample is None or case.limit is None:
+        return _result(case, "inconclusive", case.missing, None, None)
+    fail_alpha = levels[rule.id] if case.blocks else policy.alpha
+    upper, lower = sample.upper(policy.alpha), sample.lower(fail_alpha)
+    if case.missing:
+        reason = f"{reasons.observed(rule, sample.seen, _shown(sample, case.limit))}; {case.missing}"
+        return _result(case, "inconclusive", reason, upper, case.needs)
+    if inside(upper, case.limit):
+        return _result(case, "pass", _reason(case, sample, upper, policy.alpha, True), upper, None)
+    if failing:
+        return _result(case, "fail", _reason(case, sample, lower, fail_alpha, False), lower, None)
+    if not case.blocks and _p_value(case) <= policy.alpha:
+        return _result(case, "warn", _reason(case, sample, lower, fail_alpha, False), lower, None)
+    needs = sample.needs(case.limit, policy.alpha, policy.alpha / max(len(levels), 1))
+    reason = f"{_reason(case, sample, upper, policy.alpha, True)}; {_wanted(needs)}"
+    return _result(case, "inconclusive", reason, upper, needs)
+
+
+def _wanted(needs: int | None) -> str:
+    if needs is None:
+        return "too close to the limit for any number of items to decide"
+    return f"about {needs} items would decide if the rates stay as they are"
+
+
+def _shown(sample: Sample, number: float) -> float:
+    """A bound or limit of the harm as a reader knows it: `min` rules speak of the value, not of its negative."""
+    return sample.seen.sign * number
+
+
+def _reason(case: _Case, sample: Sample, bound: float, alpha: float, upper: bool) -> str:
+    assert case.limit is not None
+    limit = _shown(sample, case.limit)
+    text = reasons.bounded(case.rule, _shown(sample, bound), limit, alpha, upper)
+    return reasons.sentence(case.rule, sample.seen, text, limit)
+
+
+def _result(case: _Case, decision: RuleDecision, reason: str, bound: float | None, needs: int | None) -> RuleResult:
+    severity: Literal["block", "warn"] = "block" if case.blocks else "warn"
+    if case.demoted:
+        reason = f"does not block: {case.demoted}; {reason}"
+    rule, sample = case.rule, case.sample
+    if sample is None or case.limit is None:
+        unit = "anchor standard errors" if rule.limit_in == "anchor_standard_errors" else "unknown"
+        return RuleResult(rule.id, rule.metric, severity, decision, reason, unit, None, None, rule.limit, 0)
+    seen = sample.seen
+    return RuleResult(
+        rule=rule.id,
+        metric=rule.metric,
+        severity=severity,
+        decision=decision,
+        reason=reason,
+        unit=seen.unit,
+        value=_shown(sample, seen.harm),
+        bound=None if bound is None or not math.isfinite(bound) else _shown(sample, bound),
+        limit=_shown(sample, case.limit),
+        n=seen.n,
+        candidate=seen.candidate,
+        anchor=seen.anchor,
+        needs=needs,
+    )
+
+
+def _awaited(evidence: Evidence) -> RuleResult:
+    """A row for evidence that AlignMerge cannot make yet."""
+    reason = f"{evidence.summary.rstrip('.')}; it was not supplied, and this version cannot take it in"
+    return RuleResult(evidence.id, evidence.kind, "block", "inconclusive", reason, "evidence", None, None, 1.0, 0)

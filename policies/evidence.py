@@ -1,0 +1,127 @@
+"""Which audit records may be compared, and the pairs of scores a rule looks at.
+
+An item that could not be scored is not dropped: for passing it counts as the worst case against the candidate, for
+failing as the best. So an answer nobody can read never helps, and never convicts either.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alignmerge import jsonio
+from alignmerge.auditor.record import AuditRecord, MetricResult
+from alignmerge.errors import RecordError
+
+Key = tuple[str, str]  # suite, item
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item's harm: candidate's score and, for a paired rule, the anchor's. None: could not be scored."""
+
+    candidate: float | None
+    anchor: float | None
+
+
+def cleaned(record: AuditRecord) -> AuditRecord:
+    """The record with numbers that are not finite taken out, as if they had not been measured.
+
+    Files cannot hold them; a record made in memory can.
+    """
+    return replace(record, metrics=tuple(_cleaned(result) for result in record.metrics))
+
+
+def _cleaned(result: MetricResult) -> MetricResult:
+    numbers = [result.value, result.standard_error, *result.replicates]
+    if result.interval is not None:
+        numbers += [result.interval.low, result.interval.high]
+    if all(number is None or math.isfinite(number) for number in numbers):
+        return result
+    return replace(
+        result,
+        value=None,
+        interval=None,
+        standard_error=None,
+        replicates=(),
+        reason="a value of this metric is not a finite number",
+    )
+
+
+def _digest(part: Mapping[str, Any], what: str, record: AuditRecord) -> str:
+    value = part.get("digest")
+    if not isinstance(value, str) or not value:
+        raise RecordError(f"audit of {record.name}: {what} has no digest, so it cannot be compared; audit again")
+    return value
+
+
+def check_comparable(candidate: AuditRecord, anchor: AuditRecord) -> None:
+    """Nothing, when both records asked the same items in the same way.
+
+    Raises:
+        RecordError: template, sampling, judge or a shared suite differ; the message names the first difference.
+    """
+    pairs = f"the audits of {candidate.name} and {anchor.name}"
+    for what in ("template", "sampling"):
+        if _digest(getattr(candidate, what), what, candidate) != _digest(getattr(anchor, what), what, anchor):
+            raise RecordError(f"{pairs} used another {what}; audit both with the same one")
+    if jsonio.digest(candidate.engine.get("judge")) != jsonio.digest(anchor.engine.get("judge")):
+        raise RecordError(f"{pairs} used another judge; audit both with the same one")
+    suites = {suite.name: suite for suite in anchor.suites}
+    for suite in candidate.suites:
+        other = suites.get(suite.name)
+        if other is not None and (suite.version, suite.split, suite.digest) != (
+            other.version,
+            other.split,
+            other.digest,
+        ):
+            raise RecordError(f"{pairs} asked other items of suite {suite.name!r}; audit both on the same items")
+
+
+def check_reference(candidate: AuditRecord, anchor: AuditRecord) -> None:
+    """Nothing, when set-level values of both rest on the same frozen reference (AQI's layer weights).
+
+    Raises:
+        RecordError: they do not, so their difference has no meaning.
+    """
+    if jsonio.digest(candidate.aqi_reference) != jsonio.digest(anchor.aqi_reference):
+        raise RecordError(
+            f"the AQI values of {candidate.name} and {anchor.name} rest on different layer weights; "
+            "audit the candidate with the anchor's reference"
+        )
+
+
+def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
+    """Score of each item of a metric, None where it could not be scored, in the order of the keys.
+
+    Raises:
+        RecordError: an item twice, or a summary that contradicts its items.
+    """
+    scores: dict[Key, float | None] = {}
+    for row in record.items:
+        if row.metric == result.metric:
+            key = (row.suite, row.item)
+            if key in scores:
+                raise RecordError(f"audit of {record.name}: item {key} of {result.metric} is there twice")
+            if result.unit == "rate" and row.value is not None and not 0.0 <= row.value <= 1.0:
+                raise RecordError(f"audit of {record.name}: item {key}: {row.value} is not a rate in [0, 1]")
+            scores[key] = row.value
+    found = [value for value in scores.values() if value is not None]
+    if scores:
+        _check_summary(record, result, found, len(scores))
+    return dict(sorted(scores.items()))
+
+
+def _check_summary(record: AuditRecord, result: MetricResult, found: list[float], total: int) -> None:
+    agrees = (result.scored, result.unscored) == (len(found), total - len(found))
+    if agrees and result.value is not None and found:
+        agrees = abs(result.value - math.fsum(found) / len(found)) <= _TOLERANCE
+    if not agrees:
+        raise RecordError(f"audit of {record.name}: the summary of {result.metric} contradicts its items; audit again")
+
+
+def paired(candidate: Mapping[Key, float | None], anchor: Mapping[Key, float | None]) -> list[Pair]:
+    """One pair per item that either record holds, in the order of the keys."""
+    keys = sorted(candidate.keys() | anchor.keys())
+    return [Pair(candidate.get(key), anchor.get(key)) for key in keys]

@@ -1,0 +1,233 @@
+"""The numbers a rule decides on: how much harm was seen, and how much there may be.
+
+Harm is signed so that more is worse for the candidate: a drop, a rise, or the distance of an absolute value beyond its
+limit. One class for all kinds of evidence, so that the decision does not know where a bound comes from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from alignmerge.auditor import bootstrap, power, statistics
+from alignmerge.auditor.record import AuditRecord, MetricResult
+from alignmerge.errors import RecordError
+from alignmerge.policies.evidence import Pair, check_reference, paired, rows
+from alignmerge.policies.schema import DIRECTION, Rule
+
+
+class Missing(Exception):
+    """Evidence a rule needs is not there; the message says which, as a sentence without its full stop."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The plain numbers of a rule's harm.
+
+    harm: point estimate over the `n` items scored wherever the rule looks; `unscored` others were not.
+    sign: +1 where more is worse (drop, rise, `max`), -1 for `min`, whose harm is minus the value itself.
+    """
+
+    harm: float
+    n: int
+    unscored: int
+    candidate: float
+    anchor: float | None
+    unit: str
+    sign: int = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen of one rule's harm, and how sure one may be of it, before limits are applied.
+
+    upper(alpha), lower(alpha): one-sided bounds of the harm; the upper one with unscored items at their worst, the
+    lower one with them at their best. p_value(limit): of "harm <= limit", at their best too.
+    needs(limit, alpha, fail_alpha): items that would decide, None when no number would.
+    """
+
+    seen: Seen
+    upper: Callable[[float], float]
+    lower: Callable[[float], float]
+    p_value: Callable[[float], float]
+    needs: Callable[[float, float, float], int | None]
+
+
+def result_of(rule: Rule, record: AuditRecord, role: str) -> MetricResult:
+    """The metric's result in a record.
+
+    Raises:
+        Missing: it was not measured, or nothing could be scored.
+        RecordError: its direction is not the metric's, so the record is not of this metric.
+    """
+    result = record.result(rule.metric)
+    if result is None:
+        raise Missing(f"{rule.metric} was not measured on the {role}")
+    if result.direction != DIRECTION[rule.kind]:
+        raise RecordError(f"audit of {record.name}: {rule.metric} is said to be better {result.direction}; it is not")
+    if result.value is None or result.scored <= 0:
+        raise Missing(f"{rule.metric} has no value on the {role}: {result.reason or 'nothing could be scored'}")
+    return result
+
+
+def measure(rule: Rule, candidate: AuditRecord, anchor: AuditRecord | None) -> Sample:
+    """What the records show of a rule's harm.
+
+    Raises:
+        Missing: not enough evidence to compute it.
+        RecordError: the records contradict themselves or each other.
+    """
+    mine = result_of(rule, candidate, "candidate")
+    if rule.kind in ("min", "max"):
+        return _absolute(rule, mine, list(rows(candidate, mine).values()))
+    if anchor is None:
+        raise Missing("no audit of the anchor was given, and this rule compares with it")
+    other = result_of(rule, anchor, "anchor")
+    ours, theirs = rows(candidate, mine), rows(anchor, other)
+    if ours and theirs:
+        return _paired(mine, paired(ours, theirs))
+    if not (mine.replicates and other.replicates):
+        raise Missing(f"{rule.metric} has neither item scores nor bootstrap replicates in both audits to pair")
+    check_reference(candidate, anchor)
+    return _of_sets(rule, mine, other)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _filled(pairs: Sequence[Pair], higher: bool, worst: bool) -> list[float]:
+    """Harm of each pair, with unscored sides filled against (`worst`) or for the candidate; rates only."""
+    bad, good = (0.0, 1.0) if higher else (1.0, 0.0)
+    fill, other = (bad, good) if worst else (good, bad)
+    out = []
+    for pair in pairs:
+        mine = fill if pair.candidate is None else pair.candidate
+        theirs = other if pair.anchor is None else pair.anchor
+        out.append(theirs - mine if higher else mine - theirs)
+    return out
+
+
+def _paired(mine: MetricResult, pairs: list[Pair]) -> Sample:
+    higher = mine.direction == "higher"
+    both = [pair for pair in pairs if pair.candidate is not None and pair.anchor is not None]
+    unscored = len(pairs) - len(both)
+    if not both:
+        raise Missing("no item was scored in both audits")
+    if mine.unit == "rate":
+        worst, best = (_filled(pairs, higher, worst) for worst in (True, False))
+    elif unscored:
+        raise Missing(f"{unscored} items could not be scored, and {mine.unit} has no worst case to count them as")
+    else:
+        worst = best = _filled(both, higher, True)
+    harm = _mean(_filled(both, higher, True))
+    candidate = _mean([pair.candidate for pair in both if pair.candidate is not None])
+    anchor = _mean([pair.anchor for pair in both if pair.anchor is not None])
+    seen = Seen(harm, len(both), unscored, candidate, anchor, mine.unit)
+    binary = all(value in (0.0, 1.0, None) for pair in pairs for value in (pair.candidate, pair.anchor))
+    return _binary(seen, worst, best) if binary and mine.unit == "rate" else _continuous(seen, worst, best)
+
+
+def _binary(seen: Seen, worst: list[float], best: list[float]) -> Sample:
+    def counts(harms: list[float]) -> tuple[int, int, int]:
+        return harms.count(1.0), harms.count(-1.0), len(harms)
+
+    bad, good = counts(worst), counts(best)
+
+    def needs(limit: float, alpha: float, fail_alpha: float) -> int | None:
+        if (good[0] - good[1]) / good[2] > limit:
+            return power.items_needed(*good, limit, alpha, fail_alpha)
+        inside = (bad[0] - bad[1]) / bad[2] < limit  # else the unscored items decide, not their number
+        return power.items_needed(*bad, limit, alpha, fail_alpha) if inside else None
+
+    return Sample(
+        seen,
+        lambda alpha: statistics.tango_bound(*bad, alpha, "upper"),
+        lambda alpha: statistics.tango_bound(*good, alpha, "lower"),
+        lambda limit: statistics.tango_p_value(*good, limit),
+        needs,
+    )
+
+
+def _continuous(seen: Seen, worst: list[float], best: list[float]) -> Sample:
+    try:
+        high, low = bootstrap.bca(worst), bootstrap.bca(best)
+    except ValueError as error:
+        raise Missing(f"no bound can be computed: {error}") from None
+
+    def needs(limit: float, alpha: float, fail_alpha: float) -> int | None:
+        bound = low.bound(fail_alpha, upper=False) if seen.harm > limit else high.bound(alpha, upper=True)
+        return power.scaled_items_needed(seen.harm, bound, seen.n, limit)
+
+    return Sample(
+        seen,
+        lambda alpha: high.bound(alpha, upper=True),
+        lambda alpha: low.bound(alpha, upper=False),
+        low.p_value,
+        needs,
+    )
+
+
+def _of_sets(rule: Rule, mine: MetricResult, other: MetricResult) -> Sample:
+    assert mine.value is not None
+    assert other.value is not None
+    higher = mine.direction == "higher"
+    first, second = (other, mine) if higher else (mine, other)
+    try:
+        ordered = bootstrap.paired_replicates(first.replicates, second.replicates)
+    except ValueError as error:
+        raise Missing(f"no bound can be computed: {error}") from None
+    harm = other.value - mine.value if higher else mine.value - other.value
+    worse = max((mine, other), key=lambda result: result.unscored / (result.scored + result.unscored))
+    n = min(mine.scored, other.scored)
+    seen = Seen(harm, n, worse.unscored, mine.value, other.value, mine.unit)
+
+    def needs(limit: float, alpha: float, fail_alpha: float) -> int | None:
+        shrinking = rule.limit_in == "anchor_standard_errors"
+        failing = harm > (0.0 if shrinking else limit)
+        bound = bootstrap.replicate_bound(ordered, fail_alpha if failing else alpha, upper=not failing)
+        return (power.shrinking_items_needed if shrinking else power.scaled_items_needed)(harm, bound, n, limit)
+
+    return Sample(
+        seen,
+        lambda alpha: bootstrap.replicate_bound(ordered, alpha, upper=True),
+        lambda alpha: bootstrap.replicate_bound(ordered, alpha, upper=False),
+        lambda limit: bootstrap.replicate_p_value(ordered, limit),
+        needs,
+    )
+
+
+def _absolute(rule: Rule, mine: MetricResult, values: list[float | None]) -> Sample:
+    """Harm is the value itself for `max` and its negative for `min`; so are its limits, by the caller."""
+    sign = 1 if rule.kind == "max" else -1
+    found = [value for value in values if value is not None]
+    if not found:
+        raise Missing(f"{rule.metric} has no item scores to take a bound from")
+    unscored = len(values) - len(found)
+    if mine.unit != "rate" or any(value not in (0.0, 1.0) for value in found):
+        if unscored:
+            raise Missing(f"{unscored} items could not be scored, and no worst case is known for them")
+        harms = [sign * value for value in found]
+        return _continuous(Seen(_mean(harms), len(found), 0, _mean(found), None, mine.unit, sign), harms, harms)
+    return _rate(Seen(sign * _mean(found), len(found), unscored, _mean(found), None, mine.unit, sign), sum(found))
+
+
+def _rate(seen: Seen, ones: float) -> Sample:
+    """A rate against a fixed limit. For `min` the rate of the other outcome is bounded, and turned back."""
+    total = seen.n + seen.unscored
+    events = ones if seen.sign > 0 else seen.n - ones  # outcomes that harm
+    shift = 0.0 if seen.sign > 0 else -1.0  # harm = event rate + shift
+
+    def needs(limit: float, alpha: float, fail_alpha: float) -> int | None:
+        edge = limit - shift
+        if events / total > edge:
+            return power.rate_items_needed(events, total, edge, alpha, fail_alpha)
+        worst = events + seen.unscored
+        return power.rate_items_needed(worst, total, edge, alpha, fail_alpha) if worst / total < edge else None
+
+    return Sample(
+        seen,
+        lambda alpha: statistics.wilson_bound(events + seen.unscored, total, alpha, "upper") + shift,
+        lambda alpha: statistics.wilson_bound(events, total, alpha, "lower") + shift,
+        lambda limit: statistics.rate_p_value(events, total, limit - shift),
+        needs,
+    )
