@@ -13,7 +13,10 @@ from alignmerge import __version__
 from alignmerge.errors import AlignMergeError
 
 # name -> one line of help; shown without importing the command's module.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "gate": "Decide from audit files whether a checkpoint may ship.",
+    "policy": "Check a policy file, or explain it in plain words.",
+}
 
 
 class LazyGroup(click.Group):
