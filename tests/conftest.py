@@ -1,0 +1,154 @@
+"""What all tests share: no network, a tiny checkpoint, the reference model, threads.
+
+Only the loopback interface can be reached. Tests marked `model` read the reference model from the user's cache, which
+`alignmerge models pull` fills; where `CI` is set they fail without it instead of being skipped.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Child processes and libraries: fail at once instead of trying a hub. Before any of them is imported.
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class NetworkBlocked(RuntimeError):
+    """A test tried to leave the machine."""
+
+
+def _local(address: Any) -> bool:
+    if not isinstance(address, tuple):  # AF_UNIX and the like
+        return True
+    host = str(address[0])
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _guarded(name: str) -> Callable[..., Any]:
+    original = getattr(socket.socket, name)
+
+    def call(self: socket.socket, *arguments: Any) -> Any:
+        if not _local(arguments[-1]):
+            raise NetworkBlocked(f"tests run without network: socket.{name}{arguments[-1]}")
+        return original(self, *arguments)
+
+    return call
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> None:
+    """Sockets that reach the loopback interface only."""
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, _guarded(name))
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **keywords: Any) -> Any:
+        if host is not None and not _local((host,)):
+            raise NetworkBlocked(f"tests run without network: name {host!r}")
+        return resolve(host, *arguments, **keywords)
+
+    socket.getaddrinfo = getaddrinfo  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def threads(request: pytest.FixtureRequest) -> None:
+    """One thread for tiny tensors, where more only wait for each other; all allowed cores for the real model."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if request.node.get_closest_marker("model") else 1)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that this test's AlignMerge uses as its cache."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("ALIGNMERGE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random 2-layer Llama, d = 32, float32 safetensors, and a byte-level tokenizer with a chat template.
+
+    Read-only: copy it before changing a file.
+    """
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    write_tiny_checkpoint(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference_model() -> Path:
+    """The folder of the reference model; the test is skipped (with CI set: fails) where it was never pulled."""
+    from alignmerge.reference import check_reference, is_pulled
+
+    if not is_pulled():
+        message = "the reference model is not in the cache: run `alignmerge models pull`"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return check_reference()
+
+
+def write_tiny_checkpoint(folder: Path, seed: int) -> None:
+    """Fill `folder` with the tiny checkpoint drawn from `seed`; equal seeds give equal tensors."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).float()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _byte_tokenizer() -> Any:
+    """A tokenizer whose tokens are the 256 bytes and three special tokens; it encodes any text and decodes it back."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*special, *letters])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=512,
+    )
