@@ -118,7 +118,7 @@ def gram(parts: Sequence[Factors], names: Sequence[str], inverse_metric: Metric 
 
 
 def combine(parts: Sequence[Factors], name: str, weights: Tensor, inverse_metric: Metric = None) -> Tensor:
-    """M^-1 S^T w of one layer, (d_out, d_in): one weighted matrix product, no per-example gradient stored."""
+    """M^-1 S^T w of one layer, (d_out, d_in) float32: one weighted matrix product, no per-example gradient stored."""
     out: Tensor | None = None
     start = 0
     for part in parts:
@@ -129,4 +129,4 @@ def combine(parts: Sequence[Factors], name: str, weights: Tensor, inverse_metric
         out = step if out is None else out + step
         start += n
     assert out is not None
-    return out if inverse_metric is None else out * inverse_metric[name]
+    return out.float() if inverse_metric is None else out.float() * inverse_metric[name]

@@ -116,7 +116,11 @@ class _Cycle:
 
 
 class Solver:
-    """Moves a model's linear layers, in place, from the mixture delta_0 to the AlignMerge solution."""
+    """Moves a model's linear layers, in place, from the mixture delta_0 to the AlignMerge solution.
+
+    `start` holds the mixture's weights in float32 (default: the model's own). The solution is kept in float32 in
+    `weights`; the model, which may be in bfloat16, gets a rounded copy after each step, so small steps add up.
+    """
 
     def __init__(
         self,
@@ -127,10 +131,13 @@ class Solver:
         *,
         pad: int,
         inverse_metric: Metric = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.model, self.functional, self.settings = model, functional, settings
         self.layers: dict[str, nn.Linear] = merged_linears(model)
-        self.start = {name: module.weight.detach().clone() for name, module in self.layers.items()}
+        source = start or {name: module.weight.detach() for name, module in self.layers.items()}
+        self.start = {name: source[name].float().clone() for name in self.layers}
+        self.weights = {name: value.clone() for name, value in self.start.items()}
         self._pad, self._inverse = pad, inverse_metric
         sources = sorted({row.source for row in rows} - {ALIGNMENT})
         self._alignment = _Cycle([row for row in rows if row.source == ALIGNMENT], settings.seed)
@@ -208,15 +215,16 @@ class Solver:
         for part in parts:
             total = torch.zeros(len(part.values), dtype=torch.float64)
             for name, module in self.layers.items():
-                pushed = part.inputs[name] @ (module.weight.detach() - self.start[name]).T  # (n, t, d_out)
+                moved = (self.weights[name] - self.start[name]).to(module.weight.dtype)
+                pushed = part.inputs[name] @ moved.T  # (n, t, d_out)
                 total += (pushed * part.outputs[name]).sum(dim=(1, 2)).double()
             out.append(total)
         return torch.cat(out)
 
     def _distance(self) -> float:
         total = 0.0
-        for name, module in self.layers.items():
-            square = (module.weight.detach() - self.start[name]).square()
+        for name, start in self.start.items():
+            square = (self.weights[name] - start).square()
             total += float((square if self._inverse is None else square / self._inverse[name]).sum())
         return total
 
@@ -225,11 +233,11 @@ class Solver:
         pull, total = self.settings.lambda_geo, 0.0
         self._last: dict[str, Tensor] = {}
         for name, module in self.layers.items():
-            step = combine(parts, name, u, self._inverse)
-            step = (step - pull * (module.weight.detach() - self.start[name])) / (1 + pull)
+            step = combine(parts, name, u, self._inverse).float()
+            step = (step - pull * (self.weights[name] - self.start[name])) / (1 + pull)
             square = step.square()
             total += float((square if self._inverse is None else square / self._inverse[name]).sum())
-            module.weight.data += step
+            module.weight.data.copy_(self.weights[name].add_(step))
             self._last[name] = step
         return total**0.5
 
@@ -240,7 +248,7 @@ class Solver:
         while after > gap * 1.1 + 0.01 and tries:
             shrink, tries = shrink / 2, tries - 1
             for name, module in self.layers.items():
-                module.weight.data -= self._last[name] * shrink
+                module.weight.data.copy_(self.weights[name].sub_(self._last[name] * shrink))
             after = -self.functional.value(self.model).value
         return after, shrink
 
