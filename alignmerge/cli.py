@@ -11,6 +11,7 @@ import click
 
 from alignmerge import __version__
 from alignmerge.errors import AlignMergeError
+from alignmerge.terminal import printable
 
 # name -> one line of help; shown without importing the command's module.
 COMMANDS: dict[str, str] = {
@@ -67,15 +68,3 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     sys.exit(result if isinstance(result, int) else 0)
-
-
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def printable(text: str) -> str:
-    """`text` with control and bidirectional characters escaped, so a hostile name cannot drive the terminal."""
-
-    def shown(char: str) -> bool:
-        return char == "\n" or (char.isprintable() and char not in _BIDIRECTIONAL)
-
-    return "".join(char if shown(char) else char.encode("unicode_escape").decode() for char in text)

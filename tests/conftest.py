@@ -85,7 +85,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random 2-layer Llama, d = 32, float32 safetensors, and a byte-level tokenizer with a chat template.
+    """A folder with a random 2-layer Llama, d = 32, float32, and a byte-level tokenizer with a chat template.
 
     Read-only: copy it before changing a file.
     """

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from alignmerge import __version__, jsonio
 from alignmerge.auditor import record
-from alignmerge.cli import printable
 from alignmerge.errors import Inconclusive
 from alignmerge.policies.decide import decide
 from alignmerge.policies.explain import verdict_lines
 from alignmerge.policies.reasons import figure
 from alignmerge.policies.schema import load_policy
 from alignmerge.policies.verdict import RuleResult, Verdict, to_statement
+from alignmerge.terminal import printable
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "inconclusive": "magenta"}
 

@@ -5,9 +5,9 @@ from dataclasses import asdict
 import click
 
 from alignmerge import jsonio
-from alignmerge.cli import printable
 from alignmerge.policies.explain import decidability, policy_lines
 from alignmerge.policies.schema import load_policy, policy_digest
+from alignmerge.terminal import printable
 
 
 @click.group("policy")

@@ -1,0 +1,159 @@
+"""The command line: quick help, one row per command, one exit code per kind of failure."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from alignmerge import __version__, cli, errors
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "alignmerge" / "commands").glob("*.py") if path.stem != "__init__")
+HEAVY = ("torch", "transformers", "peft", "datasets", "scipy", "sklearn", "pandas", "openai")
+
+
+def run_help(*arguments: str) -> tuple[float, str, list[str]]:
+    """Seconds, the help text and the heavy modules imported by `alignmerge ARGUMENTS --help` in a fresh process."""
+    code = (
+        "import json, sys\nfrom alignmerge.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        f"    print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    assert result.returncode == 0, result.stderr
+    text, _, imported = result.stdout.rstrip().rpartition("\n")
+    return seconds, text, json.loads(imported)
+
+
+def test_help_takes_less_than_300_ms_and_imports_no_torch() -> None:
+    runs = [run_help() for _ in range(7)]
+    assert min(seconds for seconds, _, _ in runs) < 0.3
+    assert runs[0][2] == []
+    for name in cli.COMMANDS:
+        assert name in runs[0][1]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_is_as_light(name: str) -> None:
+    seconds, text, imported = run_help(name)
+    assert imported == []
+    assert text.startswith("Usage:")
+    assert min(seconds, *(run_help(name)[0] for _ in range(2))) < 0.3
+
+
+def test_every_command_module_has_a_row() -> None:
+    assert sorted(name.replace("-", "_") for name in cli.COMMANDS) == MODULES
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_row_is_a_command_with_help(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert isinstance(command, click.Command)
+    assert command.help
+    assert cli.COMMANDS[name].endswith(".")
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(cli.cli, ["--version"])
+    assert result.output == f"alignmerge, version {__version__}\n"
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, failure: BaseException | int) -> None:
+    """Add a command `planted` that raises `failure`, or exits with it where it is a number."""
+
+    @click.command()
+    @click.pass_context
+    def command(context: click.Context) -> None:
+        if isinstance(failure, int):
+            context.exit(failure)
+        raise failure
+
+    module = ModuleType("planted")
+    module.command = command  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "alignmerge.commands.planted", module)
+    monkeypatch.setitem(cli.COMMANDS, "planted", "Fails.")
+
+
+def exit_code(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(list(arguments))
+    return exit_info.value.code
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.RecipeError("x"), 2),
+        (errors.PolicyError("x"), 2),
+        (errors.PolicyFailed("x"), 3),
+        (errors.Inconclusive("x"), 4),
+        (errors.InputRejected("x"), 5),
+        (errors.ShardError("x"), 5),
+        (errors.TensorMismatch("x"), 5),
+        (errors.TokenizerMismatch("x"), 5),
+        (errors.UnsafeFormat("x"), 5),
+        (errors.RecordError("x"), 5),
+        (errors.IntegrityError("x"), 5),
+        (errors.StorageError("x"), 6),
+        (errors.EndpointError("x"), 6),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (click.UsageError("x"), 2),
+        (3, 3),
+        (0, 0),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, failure: BaseException | int, code: int) -> None:
+    plant(monkeypatch, failure)
+    assert exit_code("planted") == code
+
+
+def test_unknown_command_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("no-such-command") == 2
+    assert "no-such-command" in capsys.readouterr().err
+
+
+def test_a_failure_is_one_line_and_a_traceback_only_with_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(monkeypatch, errors.ShardError("model.safetensors: bad header; fetch it again"))
+    assert exit_code("planted") == 5
+    assert capsys.readouterr().err == "error: model.safetensors: bad header; fetch it again\n"
+    with pytest.raises(errors.ShardError):
+        cli.main(["--debug", "planted"])
+
+
+def test_a_hostile_name_cannot_drive_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(monkeypatch, errors.ShardError("tensor \x1b[2Jname\u202e\x07 in ü.safetensors"))
+    exit_code("planted")
+    assert capsys.readouterr().err == "error: tensor \\x1b[2Jname\\u202e\\x07 in ü.safetensors\n"
+
+
+def test_every_error_class_has_a_documented_exit_code() -> None:
+    def classes(root: type[errors.AlignMergeError]) -> list[type[errors.AlignMergeError]]:
+        return [root, *(found for child in root.__subclasses__() for found in classes(child))]
+
+    tree = errors.__doc__ or ""
+    for found in classes(errors.AlignMergeError):
+        if found.__module__ != errors.__name__:
+            continue
+        assert f"{found.__name__} " in tree
+        if found is not errors.AlignMergeError:
+            assert found.exit_code in {2, 3, 4, 5, 6}
