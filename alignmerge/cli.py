@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "gate": "Decide from audit files whether a checkpoint may ship.",
     "models": "List and fetch the reference model and the zoo.",
     "policy": "Check a policy file, or explain it in plain words.",
+    "report": "Write the HTML report of a run from its records.",
 }
 
 

@@ -176,7 +176,9 @@ def _verdict(folder: Path, name: str, audit: AuditRecord) -> Verdict:
     path = _inside(folder, name, "verdict")
     verdict = from_statement(jsonio.read(path), str(path))
     if verdict.subject != audit.checkpoint:
-        raise RecordError(f"{path}: speaks of checkpoint {verdict.subject[:12]}, the audit is of {audit.checkpoint[:12]}")
+        raise RecordError(
+            f"{path}: speaks of checkpoint {verdict.subject[:12]}, the audit is of {audit.checkpoint[:12]}"
+        )
     if record.record_digest(audit) not in verdict.audits.values():
         raise RecordError(f"{path}: was decided on another audit than the one this run names; decide again")
     return verdict

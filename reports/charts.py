@@ -1,0 +1,247 @@
+"""The report's charts as pure functions from numbers to drawings.
+
+One visual language: shape tells the role (diamond reference, square anchor, triangle expert, circle merge), fill tells
+whether a merge may ship (filled) or not (hollow), whiskers are 95 % intervals, a dashed line is a limit or the anchor.
+Everything is labelled where it is drawn; colour is never the only sign.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from alignmerge.reports.drawing import (
+    CHARACTER,
+    WIDTH,
+    Box,
+    Drawing,
+    Label,
+    Line,
+    Mark,
+    Rect,
+    Scale,
+    Shape,
+    fit,
+    marker,
+    place_labels,
+    polyline,
+    shorten,
+    tick_text,
+)
+from alignmerge.reports.ranking import Estimate, pareto_front
+from alignmerge.reports.text import number
+
+SHAPES: dict[str, Literal["circle", "square", "triangle", "diamond"]] = {
+    "reference": "diamond",
+    "anchor": "square",
+    "expert": "triangle",
+    "merge": "circle",
+}
+SIGNS = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?"}
+BUDGET_SHOWN = (-1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A checkpoint in a chart. `decision` is None where no policy was asked."""
+
+    label: str
+    role: str
+    y: Estimate
+    x: Estimate
+    decision: str | None = None
+
+
+@dataclass(frozen=True)
+class BudgetBar:
+    """One rule: `value` and `bound` as multiples of the limit (None: not measured), `text` the printed numbers."""
+
+    label: str
+    decision: str
+    value: float | None
+    bound: float | None
+    text: str
+
+
+def point_css(role: str, decision: str | None) -> str:
+    """Class names of a marker: its role, and hollow unless the merge may ship."""
+    if role != "merge":
+        return f"mark {role}"
+    return "mark merge ships" if decision in ("PASS", "WARN") else "mark merge stays"
+
+
+def _x_axis(scale: Scale, top: float, bottom: float, title: str) -> list[Mark]:
+    marks: list[Mark] = []
+    for tick in scale.ticks:
+        marks.append(Line(scale(tick), top, scale(tick), bottom, "grid"))
+        marks.append(Label(scale(tick), bottom + 15, tick_text(tick), "middle", "tick"))
+    marks.append(Label((scale.start + scale.end) / 2, bottom + 32, title, "middle", "axis"))
+    return marks
+
+
+def _y_axis(scale: Scale, left: float, right: float) -> list[Mark]:
+    marks: list[Mark] = []
+    for tick in scale.ticks:
+        marks.append(Line(left, scale(tick), right, scale(tick), "grid"))
+        marks.append(Label(left - 6, scale(tick) + 4, tick_text(tick), "end", "tick"))
+    return marks
+
+
+def _clip(value: float) -> float:
+    return min(max(value, BUDGET_SHOWN[0]), BUDGET_SHOWN[1])
+
+
+def budgets(key: str, title: str, bars: Sequence[BudgetBar]) -> Drawing:
+    """Every rule as a bar from no change to the measured change, a whisker to the bound, the limit at 1."""
+    row, top = 44.0, 20.0
+    bottom = top + row * len(bars)
+    scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 14, WIDTH - 26, (-1, 0, 1, 2, 3))
+    marks = _x_axis(scale, top, bottom, "share of the budget used (1 = limit)")
+    marks.append(Label(scale(1), top - 6, "limit", "middle", "limit-label"))
+    for index, bar in enumerate(bars):
+        marks += _budget_row(bar, scale, top + row * index)
+    marks.append(Line(scale(1), top, scale(1), bottom, "limit"))
+    marks.append(Line(scale(0), top, scale(0), bottom, "zero"))
+    words = "; ".join(f"{bar.label}: {bar.decision}, {bar.text}" for bar in bars)
+    return Drawing(key, title, words, bottom + 40, tuple(marks))
+
+
+def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
+    sign = SIGNS.get(bar.decision.upper(), "?")
+    marks: list[Mark] = [Label(14, top + 14, f"{sign} {shorten(bar.label, 58)}", "start", "label strong halo")]
+    if bar.value is None:
+        return [*marks, Label(14, top + 32, shorten(bar.text, 62), "start", "label halo")]
+    start, end = sorted((scale(0), scale(_clip(bar.value))))
+    tip = f"{bar.label}: {bar.text}"
+    marks.insert(0, Rect(start, top + 21, max(end - start, 1.5), 12, f"bar {bar.decision}", tip))
+    if bar.bound is not None:
+        low, high = sorted((scale(_clip(bar.value)), scale(_clip(bar.bound))))
+        marks.append(Line(low, top + 27, high, top + 27, "whisker"))
+        marks.append(Line(scale(_clip(bar.bound)), top + 22, scale(_clip(bar.bound)), top + 32, "whisker"))
+    beyond = max(
+        (abs(value) for value in (bar.value, bar.bound) if value is not None and _clip(value) != value), default=0
+    )
+    if beyond:
+        marks.append(Label(WIDTH - 2, top + 31, f"{beyond:.0f}×" if beyond >= 10 else f"{beyond:.1f}×", "end", "tick"))
+    return marks
+
+
+def intervals(key: str, title: str, axis: str, points: Sequence[Point], anchor: float | None) -> Drawing:
+    """One metric for every checkpoint: a marker with its interval, the anchor's value as a dashed line.
+
+    The metric is the `y` of each point.
+    """
+    left, row, top = 148.0, 23.0, 8.0
+    bottom = top + row * len(points)
+    spread = [v for point in points for v in (point.y.value, point.y.low, point.y.high) if v is not None]
+    rate = all(-1e-9 <= value <= 1 + 1e-9 for value in spread)
+    scale = Scale(0, 1, left, WIDTH - 56, (0, 0.25, 0.5, 0.75, 1)) if rate else fit(spread, left, WIDTH - 56, count=4)
+    marks = _x_axis(scale, top, bottom, axis)
+    if anchor is not None:
+        marks.append(Line(scale(anchor), top, scale(anchor), bottom, "limit"))
+    for index, point in enumerate(points):
+        y = top + row * index + row / 2
+        css = point_css(point.role, point.decision)
+        marks.append(Label(0, y + 4, shorten(point.label, 23), "start", "label"))
+        if point.y.low is not None and point.y.high is not None:
+            marks.append(Line(scale(point.y.low), y, scale(point.y.high), y, "whisker"))
+        shown = number(point.y.value)
+        marks.append(Shape(marker(SHAPES[point.role], scale(point.y.value), y, 4.5), css, f"{point.label}: {shown}"))
+        marks.append(Label(WIDTH, y + 4, shown, "end", "tick"))
+    words = "; ".join(f"{point.label} {number(point.y.value)}" for point in points)
+    return Drawing(key, title, words, bottom + 40, tuple(marks))
+
+
+def pareto(key: str, title: str, points: Sequence[Point], x_title: str, y_title: str) -> Drawing:
+    """Skill against refusals kept, with intervals, direct labels and the front that nothing beats in both."""
+    left, right, top, bottom = 40.0, WIDTH - 10, 34.0, 330.0
+    across = [v for point in points for v in (point.x.value, point.x.low, point.x.high) if v is not None]
+    along = [v for point in points for v in (point.y.value, point.y.low, point.y.high) if v is not None]
+    xs = fit(across, left, right, bounds=(0.0, 1.0) if min(across) >= 0 and max(across) <= 1 else (-9e9, 9e9))
+    ys = fit(along, bottom, top, bounds=(0.0, 1.0) if min(along) >= 0 and max(along) <= 1 else (-9e9, 9e9))
+    marks = [*_y_axis(ys, left, right), *_x_axis(xs, top, bottom, x_title), Label(0, 14, y_title, "start", "axis")]
+    front = pareto_front([(point.x.value, point.y.value) for point in points])
+    spots = [(xs(point.x.value), ys(point.y.value)) for point in points]
+    if len(front) > 1:
+        marks.append(Shape(polyline([spots[index] for index in front]), "front"))
+    for point, (x, y) in zip(points, spots, strict=True):
+        if point.x.low is not None and point.x.high is not None:
+            marks.append(Line(xs(max(point.x.low, xs.low)), y, xs(min(point.x.high, xs.high)), y, "whisker"))
+        if point.y.low is not None and point.y.high is not None:
+            marks.append(Line(x, ys(max(point.y.low, ys.low)), x, ys(min(point.y.high, ys.high)), "whisker"))
+    for point, (x, y) in zip(points, spots, strict=True):
+        tip = f"{point.label}: skill {number(point.x.value)}, refusal {number(point.y.value)}"
+        marks.append(Shape(marker(SHAPES[point.role], x, y, 6), point_css(point.role, point.decision), tip))
+    marks += _point_labels(points, spots, Box(left, top, right, bottom))
+    words = "; ".join(f"{p.label} ({p.role}): skill {number(p.x.value)}, refusal {number(p.y.value)}" for p in points)
+    return Drawing(
+        key, title, words + f". On the front: {', '.join(points[i].label for i in front)}", bottom + 40, tuple(marks)
+    )
+
+
+def _point_labels(points: Sequence[Point], spots: Sequence[tuple[float, float]], frame: Box) -> list[Mark]:
+    texts = [
+        f"{shorten(point.label, 24)} {SIGNS[point.decision]}" if point.decision in SIGNS else shorten(point.label, 24)
+        for point in points
+    ]
+    anchors = [(x, y, text) for (x, y), text in zip(spots, texts, strict=True)]
+    marks: list[Mark] = []
+    for (x, y, text), (box, leader) in zip(anchors, place_labels(anchors, frame, ()), strict=True):
+        if leader:
+            side = min(max(x, box.left), box.right)
+            marks.append(Line(x, y, side, box.bottom if box.bottom < y else box.top if box.top > y else y, "leader"))
+        marks.append(Label(round(box.left, 1), round(box.bottom - 3.5, 1), text, "start", "label halo"))
+    return marks
+
+
+def layer_weights(key: str, title: str, weights: Sequence[float]) -> Drawing:
+    """Weight of every layer in the pooled hidden state, as bars; the largest is labelled."""
+    left, right, top, bottom = 40.0, WIDTH - 8, 22.0, 130.0
+    ys = fit([0.0, *weights], bottom, top, count=3)
+    slot = (right - left) / len(weights)
+    every = max(1, round(len(weights) / 10))
+    marks = _y_axis(ys, left, right)
+    largest = max(range(len(weights)), key=lambda index: weights[index])
+    for index, weight in enumerate(weights):
+        x = left + slot * index
+        first, second = sorted((ys(0), ys(weight)))
+        tip = f"layer {index}: {number(weight)}"
+        marks.append(
+            Rect(round(x + slot * 0.12, 1), first, round(slot * 0.76, 1), round(second - first, 1), "weight", tip)
+        )
+        if index % every == 0:
+            marks.append(Label(round(x + slot / 2, 1), bottom + 15, str(index), "middle", "tick"))
+    x = min(max(left + slot * (largest + 0.5), left + 50), right - 50)
+    text = f"layer {largest}: {number(weights[largest])}"
+    marks.append(Label(round(x, 1), ys(weights[largest]) - 5, text, "middle", "label halo"))
+    marks.append(Label((left + right) / 2, bottom + 32, "layer", "middle", "axis"))
+    marks.append(Label(0, 12, "weight", "start", "axis"))
+    words = ", ".join(f"{index}: {number(weight)}" for index, weight in enumerate(weights) if weight)
+    return Drawing(key, title, f"non-zero layer weights: {words}", bottom + 40, tuple(marks))
+
+
+def trace(key: str, title: str, steps: Sequence[float], panels: Sequence[tuple[str, Sequence[float]]]) -> Drawing:
+    """Small multiples over the same steps, one per (name, values), each on its own scale, first and last labelled."""
+    left, right, height = 52.0, WIDTH - 60, 96.0
+    xs = fit(steps, left, right, count=6)
+    marks: list[Mark] = []
+    for index, (name, values) in enumerate(panels):
+        top = 24 + height * index
+        ys = fit(values, top + height - 34, top, count=3)
+        marks += _y_axis(ys, left, right)
+        marks.append(Label(0, top - 10, name, "start", "label strong halo"))
+        spots = [(xs(step), ys(value)) for step, value in zip(steps, values, strict=True)]
+        marks.append(Shape(polyline(spots), "curve"))
+        marks += [
+            Shape(marker("circle", x, y, 2.5), "curve-dot", tick_text(value))
+            for (x, y), value in zip(spots, values, strict=True)
+        ]
+        marks.append(Label(right + 8, spots[-1][1] + 4, f"{values[-1]:.3g}", "start", "tick"))
+    bottom = 24 + height * len(panels) - 34
+    for tick in xs.ticks:
+        marks.append(Label(xs(tick), bottom + 17, tick_text(tick), "middle", "tick"))
+    marks.append(Label((left + right) / 2, bottom + 34, "step", "middle", "axis"))
+    words = "; ".join(f"{name}: from {values[0]:.4g} to {values[-1]:.4g}" for name, values in panels)
+    return Drawing(key, title, words, bottom + 42, tuple(marks))
+
+
+__all__ = ["CHARACTER", "BudgetBar", "Point", "budgets", "intervals", "layer_weights", "pareto", "point_css", "trace"]

@@ -1,0 +1,193 @@
+"""The marks a chart is made of, axes and label placement: geometry as data, written as SVG by the template.
+
+Lengths are SVG user units of a drawing WIDTH wide. Colour, weight and fonts belong to the style sheet: a mark carries
+class names only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+WIDTH = 420.0
+CHARACTER = 6.3  # width of an average character of the 12 unit chart font
+LINE = 14.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    css: str
+    kind: ClassVar[str] = "line"
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A filled rectangle; `tip` is shown on hover."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    css: str
+    tip: str = ""
+    kind: ClassVar[str] = "rect"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A path through `d`; `tip` is shown on hover."""
+
+    d: str
+    css: str
+    tip: str = ""
+    kind: ClassVar[str] = "shape"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One line of text, its baseline at (x, y)."""
+
+    x: float
+    y: float
+    text: str
+    anchor: Literal["start", "middle", "end"] = "start"
+    css: str = "label"
+    kind: ClassVar[str] = "label"
+
+
+Mark = Line | Rect | Shape | Label
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart: `title` and `description` are what a screen reader says instead of it. `id` is unique in the page."""
+
+    id: str
+    title: str
+    description: str
+    height: float
+    marks: tuple[Mark, ...]
+    width: float = WIDTH
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from [low, high] in data to [start, end] in the drawing, with ticks at round numbers."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...] = field(default_factory=tuple)
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def round_step(span: float, count: int) -> float:
+    """The step of 1, 2 or 5 times a power of ten that divides `span` into at most about `count` parts."""
+    rough = span / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
+
+
+def fit(
+    values: Sequence[float],
+    start: float,
+    end: float,
+    *,
+    count: int = 5,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Scale:
+    """A scale over all `values`, widened to round numbers and kept inside `bounds`; never empty."""
+    low, high = min(values), max(values)
+    if high - low < 1e-12:
+        pad = abs(high) * 0.1 or 0.5
+        low, high = low - pad, high + pad
+    step = round_step(high - low, count)
+    low = max(math.floor(low / step + 1e-9) * step, bounds[0])
+    high = min(math.ceil(high / step - 1e-9) * step, bounds[1])
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return Scale(low, high, start, end, tuple(round(index * step, 12) for index in range(first, last + 1)))
+
+
+def tick_text(value: float) -> str:
+    """A tick value without spare digits, with a true minus sign."""
+    return f"{value:.6g}".replace("-", "\u2212")
+
+
+def marker(shape: Literal["circle", "square", "triangle", "diamond"], x: float, y: float, size: float = 5.0) -> str:
+    """Path of a marker around (x, y); `size` is about its half width."""
+    if shape == "circle":
+        return f"M{x - size:.1f},{y:.1f}a{size},{size} 0 1,0 {2 * size},0a{size},{size} 0 1,0 {-2 * size},0z"
+    corners = {
+        "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+        "triangle": ((0.0, -1.15), (1.1, 0.85), (-1.1, 0.85)),
+        "diamond": ((0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)),
+    }[shape]
+    return polyline([(x + dx * size, y + dy * size) for dx, dy in corners]) + "z"
+
+
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """Path through `points`."""
+    return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def shorten(text: str, characters: int) -> str:
+    """`text` cut to fit a chart, with an ellipsis where it was cut; the tables carry it whole."""
+    return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle that a label or marker covers."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: "Box") -> float:
+        """Shared area."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def outside(self, frame: "Box") -> float:
+        """How far it sticks out of `frame`, summed over the sides."""
+        sides = (frame.left - self.left, frame.top - self.top, self.right - frame.right, self.bottom - frame.bottom)
+        return sum(max(side, 0.0) for side in sides)
+
+
+def place_labels(
+    anchors: Sequence[tuple[float, float, str]], frame: Box, obstacles: Sequence[Box]
+) -> tuple[tuple[Box, bool], ...]:
+    """For each (x, y, text) the box of its label inside `frame`, and whether it lies far enough to need a leader line.
+
+    Greedy and deterministic: labels are placed in the given order at the nearest spot that covers the least.
+    """
+    placed: list[tuple[Box, bool]] = []
+    taken = [Box(x - 6, y - 6, x + 6, y + 6) for x, y, _ in anchors] + list(obstacles)
+    for x, y, text in anchors:
+        width = len(text) * CHARACTER
+        best: tuple[float, Box, bool] | None = None
+        for distance in (9.0, 18.0, 30.0, 44.0, 60.0, 80.0, 104.0):
+            for turn in range(16):
+                angle = turn * math.pi / 8
+                cx, cy = x + distance * math.cos(angle), y + distance * math.sin(angle)
+                left = cx if math.cos(angle) > 0.2 else cx - width if math.cos(angle) < -0.2 else cx - width / 2
+                box = Box(left, cy - LINE / 2, left + width, cy + LINE / 2)
+                cost = sum(box.overlap(other) for other in taken) * 3 + box.outside(frame) * 100 + distance
+                if best is None or cost < best[0]:
+                    best = cost, box, distance > 20.0
+        assert best is not None
+        placed.append((best[1], best[2]))
+        taken.append(best[1])
+    return tuple(placed)

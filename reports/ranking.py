@@ -1,0 +1,116 @@
+"""Skill, gain over the anchor and the Pareto front, from audit records alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, variance
+
+from alignmerge.auditor.record import AuditRecord, Interval, MetricResult
+from alignmerge.reports.model import Entry, ReportInput
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with a two-sided 95 % interval; the interval is None where it cannot be told."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One merge's place: what it gained over the anchor, what it kept. None where something was not measured."""
+
+    entry: Entry
+    skill: Estimate | None
+    gain: Estimate | None
+    refusal: MetricResult | None
+
+
+def mean_skill(audit: AuditRecord, skills: Sequence[str]) -> Estimate | None:
+    """The mean of the skill metrics, or None when one of them has no value.
+
+    The suites share no items, so their intervals are combined as independent: half widths add in quadrature.
+    """
+    results = [audit.result(metric) for metric in skills]
+    values = [result.value for result in results if result is not None and result.value is not None]
+    if not skills or len(values) != len(skills):
+        return None
+    intervals = [result.interval for result in results if result is not None and result.interval is not None]
+    value = fmean(values)
+    if len(intervals) != len(skills):
+        return Estimate(value)
+    below = _quadrature([point - interval.low for point, interval in zip(values, intervals, strict=True)])
+    above = _quadrature([interval.high - point for point, interval in zip(values, intervals, strict=True)])
+    return Estimate(value, value - below, value + above)
+
+
+def _quadrature(widths: Sequence[float]) -> float:
+    return sum(width * width for width in widths) ** 0.5 / len(widths)
+
+
+def gain(candidate: AuditRecord, anchor: AuditRecord, skills: Sequence[str]) -> Estimate | None:
+    """Mean skill of the candidate minus the anchor's, paired by item; None when a skill has no item scored in both.
+
+    The interval is the normal one on the paired differences of each suite, the suites independent.
+    """
+    means: list[float] = []
+    variances: list[float] = []
+    for metric in skills:
+        differences = paired_differences(candidate, anchor, metric)
+        if len(differences) < 2:
+            return None
+        means.append(fmean(differences))
+        variances.append(variance(differences) / len(differences))
+    if not means:
+        return None
+    value = fmean(means)
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * sum(variances) ** 0.5 / len(means)
+    return Estimate(value, value - half, value + half)
+
+
+def paired_differences(candidate: AuditRecord, anchor: AuditRecord, metric: str) -> list[float]:
+    """Candidate minus anchor for every item of `metric` that both have a value for."""
+    theirs = anchor.scores(metric)
+    pairs = ((score.value, theirs[item].value) for item, score in candidate.scores(metric).items() if item in theirs)
+    return [ours - other for ours, other in pairs if ours is not None and other is not None]
+
+
+def rank(report: ReportInput, refusal: str) -> tuple[Ranked, ...]:
+    """The merges: those that may ship first, then by gain, then by refusals kept, then by label."""
+    rows = []
+    for entry in report.merges:
+        anchor = report.anchor
+        gained = gain(entry.audit, anchor.audit, report.skills) if anchor is not None else None
+        rows.append(Ranked(entry, mean_skill(entry.audit, report.skills), gained, entry.audit.result(refusal)))
+    return tuple(sorted(rows, key=_place))
+
+
+def _place(row: Ranked) -> tuple[int, float, float, str]:
+    order = {"PASS": 0, "WARN": 0, "INCONCLUSIVE": 1, "FAIL": 2}
+    decision = 3 if row.entry.verdict is None else order[row.entry.verdict.decision]
+    gained = float("-inf") if row.gain is None else row.gain.value
+    kept = float("-inf") if row.refusal is None or row.refusal.value is None else row.refusal.value
+    return decision, -gained, -kept, row.entry.label
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
+    """Indices of the points that no other point beats in one coordinate without losing in the other, by x rising."""
+    front = [
+        index
+        for index, (x, y) in enumerate(points)
+        if not any(ox >= x and oy >= y and (ox > x or oy > y) for ox, oy in points)
+    ]
+    return tuple(sorted(front, key=lambda index: (points[index][0], -points[index][1], index)))
+
+
+def estimate_of(result: MetricResult | None) -> Estimate | None:
+    """A metric's value and recorded interval, or None when it has no value."""
+    if result is None or result.value is None:
+        return None
+    interval: Interval | None = result.interval
+    if interval is None:
+        return Estimate(result.value)
+    return Estimate(result.value, interval.low, interval.high)

@@ -1,0 +1,62 @@
+"""Records in, one self-contained HTML page out: no script, no outside request, the same bytes every time.
+
+Notable decisions:
+- Autoescape is on for every template, and every printed string passes the one sanitiser (`text.clean`) on its way
+  out, through the environment's `finalize`; a template cannot forget it.
+- The page carries its own Content-Security-Policy: nothing loads and nothing runs, not even if a string slipped through.
+- Time comes from the record alone.
+"""
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from alignmerge.reports.model import ReportInput
+from alignmerge.reports.sections import SECTIONS
+from alignmerge.reports.text import ANSWER_CHARACTERS, clean, short_digest
+
+
+def _source(name: str) -> str:
+    return (files("alignmerge.reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _printed(value: Any) -> Any:
+    if hasattr(value, "__html__"):
+        return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf"):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    raise TypeError(f"a report prints text and finite numbers, not {value!r}")
+
+
+def environment() -> Environment:
+    """The template environment of reports: escaping everywhere, undefined names are errors."""
+    env = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FunctionLoader(_source),
+        finalize=_printed,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["answer"] = lambda text: clean(text, ANSWER_CHARACTERS)
+    env.filters["short"] = short_digest
+    return env
+
+
+def style_hash(env: Environment) -> str:
+    """The CSP source of the page's one style element, for example "sha256-..."."""
+    css = env.get_template("style.css").render()
+    return "sha256-" + base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def render(report: ReportInput) -> str:
+    """The report as one HTML page, valid UTF-8, byte-identical for equal input."""
+    env = environment()
+    views = [(section, section.view(report)) for section in SECTIONS]
+    page = env.get_template("page.html.j2")
+    return page.render(report=report, sections=views, style_hash=style_hash(env))

@@ -1,0 +1,84 @@
+"""Decided rules as lines of a report: printed numbers that keep their order, and which rule decided."""
+
+from dataclasses import dataclass
+
+from alignmerge.policies.verdict import RuleResult, Verdict
+from alignmerge.reports.charts import BudgetBar
+from alignmerge.reports.names import SIGNS, metric_name
+from alignmerge.reports.text import against_limit
+
+
+@dataclass(frozen=True)
+class RuleLine:
+    """One rule as printed. Numbers are text with one number of decimals; `severity` is "block" or "warn"."""
+
+    rule: str
+    metric: str
+    severity: str
+    decision: str
+    sign: str
+    value: str
+    bound: str
+    limit: str
+    unit: str
+    n: str
+    needs: str
+    candidate: str
+    anchor: str
+    reason: str
+
+    @property
+    def numbers(self) -> str:
+        """Value, bound and limit in one phrase."""
+        return f"{self.value}, bound {self.bound}, limit {self.limit}"
+
+
+def rule_line(row: RuleResult) -> RuleLine:
+    """`row` as text."""
+    limit, value, bound = against_limit(row.limit, row.value, row.bound)
+    candidate, anchor = against_limit(row.limit, row.candidate, row.anchor)[1:]
+    return RuleLine(
+        rule=row.rule,
+        metric=metric_name(row.metric),
+        severity=row.severity,
+        decision=row.decision,
+        sign=SIGNS.get(row.decision.upper(), "?"),
+        value=value,
+        bound=bound,
+        limit=limit,
+        unit=row.unit,
+        n=f"{row.n:,}",
+        needs="" if row.needs is None else f"{row.needs:,}",
+        candidate=candidate,
+        anchor=anchor,
+        reason=row.reason,
+    )
+
+
+def budget_bar(row: RuleResult) -> BudgetBar:
+    """`row` as a bar of the budget chart; without numbers where nothing was measured or the limit is not positive."""
+    line = rule_line(row)
+    label = f"{row.rule} ({row.decision})"
+    if row.value is None:
+        return BudgetBar(label, row.decision, None, None, f"not measured: {row.reason}")
+    if row.limit <= 0:
+        return BudgetBar(label, row.decision, None, None, f"{line.numbers} (no share: the limit is not above 0)")
+    bound = None if row.bound is None else row.bound / row.limit
+    return BudgetBar(label, row.decision, row.value / row.limit, bound, line.numbers)
+
+
+def deciding(verdict: Verdict) -> tuple[RuleLine, ...]:
+    """The rules that made the decision, the furthest over its limit first; for a PASS the one closest to its limit."""
+    wanted = {"FAIL": "fail", "INCONCLUSIVE": "inconclusive", "WARN": "warn", "PASS": "pass"}[verdict.decision]
+    rows = [row for row in verdict.rules if row.decision == wanted]
+    if verdict.decision in ("FAIL", "INCONCLUSIVE"):
+        rows = [row for row in rows if row.severity == "block"] or rows
+    rows.sort(key=_use, reverse=True)
+    return tuple(rule_line(row) for row in (rows[:1] if verdict.decision == "PASS" else rows))
+
+
+def _use(row: RuleResult) -> float:
+    measured = row.bound if row.bound is not None else row.value
+    if measured is None or row.limit <= 0:
+        return float("inf") if measured is None or measured > row.limit else 0.0
+    return measured / row.limit

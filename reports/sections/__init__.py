@@ -1,0 +1,32 @@
+"""The sections of a report in a reviewer's order. A new one: a module, its template, a row here, a test."""
+
+from alignmerge.reports.sections import (
+    answers,
+    aqi,
+    budgets,
+    comparison,
+    decision,
+    degeneration,
+    further,
+    limits,
+    method,
+    provenance,
+    ranked,
+    verdicts,
+)
+from alignmerge.reports.sections.section import Section
+
+SECTIONS: tuple[Section, ...] = (
+    verdicts.SECTION,
+    budgets.SECTION,
+    comparison.SECTION,
+    ranked.SECTION,
+    answers.SECTION,
+    aqi.SECTION,
+    degeneration.SECTION,
+    method.SECTION,
+    decision.SECTION,
+    further.SECTION,
+    provenance.SECTION,
+    limits.SECTION,
+)

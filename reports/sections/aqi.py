@@ -1,0 +1,95 @@
+"""AQI: value and interval per checkpoint, the frozen layer weights, and whether its validity gate passed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alignmerge.reports import charts
+from alignmerge.reports.account import find, is_number
+from alignmerge.reports.drawing import Drawing
+from alignmerge.reports.model import ReportInput
+from alignmerge.reports.names import is_aqi
+from alignmerge.reports.sections.comparison import columns, metric_chart
+from alignmerge.reports.sections.section import Section
+from alignmerge.reports.text import number
+
+
+@dataclass(frozen=True)
+class Line:
+    """One checkpoint as printed."""
+
+    label: str
+    role: str
+    value: str
+    interval: str
+    error: str
+    gate: str
+    gate_reason: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of the index."""
+
+    name: str
+    unit: str
+    direction: str
+    lines: tuple[Line, ...]
+    chart: Drawing | None
+
+
+@dataclass(frozen=True)
+class View:
+    """All forms measured, and the layer weights where the record has them."""
+
+    forms: tuple[Form, ...]
+    weights: Drawing | None
+
+
+def _lines(report: ReportInput, metric: str) -> tuple[Line, ...]:
+    lines = []
+    for entry in report.entries:
+        result = entry.audit.result(metric)
+        if result is None:
+            continue
+        value = f"unscored: {result.reason or 'no reason recorded'}" if result.value is None else number(result.value)
+        interval = result.interval
+        gate = {None: "none", True: "passed", False: "not passed"}[result.valid]
+        lines.append(
+            Line(
+                label=entry.label,
+                role=entry.role,
+                value=value,
+                interval="" if interval is None else f"{number(interval.low)} to {number(interval.high)}",
+                error="" if result.standard_error is None else number(result.standard_error),
+                gate=gate,
+                gate_reason=result.valid_reason or "",
+            )
+        )
+    return tuple(lines)
+
+
+def weights_of(reference: Mapping[str, Any] | None) -> tuple[float, ...]:
+    """Layer weights in the order of the layers; empty when the reference has none."""
+    for name in ("layer_weights", "weights", "alpha"):
+        found = find(reference, name)
+        if isinstance(found, Mapping):
+            found = [found[key] for key in sorted(found, key=lambda key: (len(str(key)), str(key)))]
+        if isinstance(found, list | tuple) and found and all(is_number(value) for value in found):
+            return tuple(float(value) for value in found)
+    return ()
+
+
+def view(report: ReportInput) -> View:
+    """Every AQI form with its lines and chart; weights from the first record that carries them."""
+    forms = []
+    for index, column in enumerate(column for column in columns(report) if is_aqi(column.metric)):
+        chart = metric_chart(report, column, f"aqi-{index}")
+        forms.append(Form(column.name, column.unit, column.direction, _lines(report, column.metric), chart))
+    found = (weights_of(entry.audit.aqi_reference) for entry in report.entries)
+    weights = next((row for row in found if row), ())
+    title = "Layer weights of the pooled hidden state, fitted on the anchor and frozen"
+    return View(tuple(forms), charts.layer_weights("weights", title, weights) if weights else None)
+
+
+SECTION = Section("aqi", "Alignment quality index (AQI)", "aqi.html.j2", view)

@@ -1,0 +1,142 @@
+"""Every checkpoint against every metric, as a table and as small charts."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from alignmerge.auditor.record import AuditRecord, MetricResult
+from alignmerge.reports import charts
+from alignmerge.reports.charts import Point
+from alignmerge.reports.drawing import Drawing
+from alignmerge.reports.model import Entry, ReportInput
+from alignmerge.reports.names import is_aqi, metric_name
+from alignmerge.reports.ranking import estimate_of
+from alignmerge.reports.sections.section import Section
+from alignmerge.reports.text import number
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric."""
+
+    metric: str
+    name: str
+    suite: str
+    unit: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as printed. `value` is empty where nothing was scored, then `missing` says why."""
+
+    value: str
+    interval: str
+    missing: str
+    unscored: str
+    best: bool
+    n: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checkpoint. `sign` and `decision` are empty where there is no verdict."""
+
+    label: str
+    role: str
+    decision: str
+    sign: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """The table and the charts under it."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    charts: tuple[Drawing, ...]
+
+
+def columns(report: ReportInput) -> tuple[Column, ...]:
+    """Every metric that some record holds, in the order of first appearance."""
+    seen: dict[str, Column] = {}
+    for entry in report.entries:
+        for row in entry.audit.metrics:
+            way = "higher is better ↑" if row.direction == "higher" else "lower is better ↓"
+            seen.setdefault(row.metric, Column(row.metric, metric_name(row.metric), row.suite, row.unit, way))
+    return tuple(seen.values())
+
+
+def unscored_note(audit: AuditRecord, result: MetricResult) -> str:
+    """How many items could not be scored and the most frequent reason; empty when all were."""
+    if not result.unscored:
+        return ""
+    reasons = Counter(row.unscored for row in audit.items if row.metric == result.metric and row.unscored)
+    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    return f"{result.unscored:,} unscored" + (f": {ordered[0][0]}" if ordered else "")
+
+
+def cell(entry: Entry, metric: str, best: frozenset[str]) -> Cell:
+    """The value of `metric` for `entry`; best when its printed value is in `best`."""
+    result = entry.audit.result(metric)
+    if result is None:
+        return Cell("", "", "not measured", "", False, "")
+    if result.value is None:
+        return Cell("", "", f"unscored: {result.reason or 'no reason recorded'}", "", False, "")
+    value = number(result.value)
+    interval = ""
+    if result.interval is not None:
+        interval = f"{number(result.interval.low)} to {number(result.interval.high)}"
+    won = entry.role == "merge" and value in best
+    return Cell(value, interval, "", unscored_note(entry.audit, result), won, f"n {result.scored:,}")
+
+
+def best_values(report: ReportInput, metric: str) -> frozenset[str]:
+    """The best printed value among the merges; empty when fewer than two have one."""
+    results = [result for entry in report.merges if (result := entry.audit.result(metric)) is not None]
+    values = [result.value for result in results if result.value is not None]
+    if len(values) < 2:
+        return frozenset()
+    pick = max if results[0].direction == "higher" else min
+    return frozenset({number(pick(values))})
+
+
+def metric_points(report: ReportInput, metric: str) -> list[Point]:
+    """A point per entry that has a value for `metric`; the value is in both coordinates."""
+    points = []
+    for entry in report.entries:
+        estimate = estimate_of(entry.audit.result(metric))
+        if estimate is not None:
+            decision = entry.verdict.decision if entry.verdict is not None else None
+            points.append(Point(entry.label, entry.role, estimate, estimate, decision))
+    return points
+
+
+def metric_chart(report: ReportInput, column: Column, key: str) -> Drawing | None:
+    """The interval chart of one metric, or None when nothing has a value."""
+    points = metric_points(report, column.metric)
+    if not points:
+        return None
+    anchor = estimate_of(report.anchor.audit.result(column.metric)) if report.anchor is not None else None
+    axis = f"{column.unit}, {column.direction}"
+    return charts.intervals(key, column.name, axis, points, None if anchor is None else anchor.value)
+
+
+def view(report: ReportInput) -> View:
+    """All entries by all metrics; charts of all but the AQI forms, which have their own section."""
+    found = columns(report)
+    best = {column.metric: best_values(report, column.metric) for column in found}
+    rows = []
+    for entry in report.entries:
+        cells = tuple(cell(entry, column.metric, best[column.metric]) for column in found)
+        decision = entry.verdict.decision if entry.verdict is not None else ""
+        rows.append(Row(entry.label, entry.role, decision, charts.SIGNS.get(decision, ""), cells))
+    drawn = [
+        metric_chart(report, column, f"metric-{index}")
+        for index, column in enumerate(found)
+        if not is_aqi(column.metric)
+    ]
+    return View(found, tuple(rows), tuple(drawing for drawing in drawn if drawing is not None))
+
+
+SECTION = Section("comparison", "Method comparison", "comparison.html.j2", view)

@@ -1,0 +1,79 @@
+"""How a data-aware method got to its merge: the terms of its objective by step, and the drift it reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alignmerge.reports import charts
+from alignmerge.reports.account import find, flatten, trace_rows
+from alignmerge.reports.drawing import Drawing
+from alignmerge.reports.model import ReportInput
+from alignmerge.reports.sections.section import Section
+
+TERMS = (
+    ("geo", "L_geo: distance from the mixture of the experts"),
+    ("align", "L_align: loss of the anchor's own answers"),
+    ("bud", "L_bud: excess over the soft alignment budget"),
+)
+DRIFTS = (
+    ("finite_drift", "Finite drift: mean KL(anchor || merge) per token on held-out alignment answers"),
+    ("linear_drift", "Linear drift in the alignment subspace"),
+)
+
+
+@dataclass(frozen=True)
+class Solve:
+    """One solver trace: the chart of the three terms and every number in a table."""
+
+    label: str
+    chart: Drawing | None
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    ended: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One number of drift a merge record carries."""
+
+    label: str
+    name: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class View:
+    """Empty tuples where no merge record says anything."""
+
+    solves: tuple[Solve, ...]
+    drifts: tuple[Drift, ...]
+
+
+def _solve(index: int, label: str, rows: tuple[Mapping[str, float], ...], ended: str) -> Solve:
+    panels = [(name, [row[key] for row in rows]) for key, name in TERMS if all(key in row for row in rows)]
+    steps = [row["step"] for row in rows]
+    chart = None
+    if panels and len(rows) > 1:
+        chart = charts.trace(f"trace-{index}", f"Objective of {label} by step", steps, panels)
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    table = tuple(tuple(f"{row[key]:.4g}" if key in row else "" for key in columns) for row in rows)
+    return Solve(label, chart, columns, table, ended)
+
+
+def view(report: ReportInput) -> View:
+    """Traces and drifts of the merges that recorded them."""
+    solves: list[Solve] = []
+    drifts: list[Drift] = []
+    for index, entry in enumerate(report.merges):
+        rows = trace_rows(entry.merge)
+        if rows:
+            ended = find(find(entry.merge, "trace"), "ended")
+            solves.append(_solve(index, entry.label, rows, ended if isinstance(ended, str) else ""))
+        for key, name in DRIFTS:
+            found = find(entry.merge, key)
+            if found is not None:
+                drifts += [Drift(entry.label, name, part, text) for part, text in flatten(found)]
+    return View(tuple(solves), tuple(drifts))
+
+
+SECTION = Section("method", "How the method got there", "method.html.j2", view)

@@ -1,0 +1,104 @@
+"""What each merge is worth: skill gained over the anchor beside alignment kept, as a table and a Pareto plot."""
+
+from dataclasses import dataclass
+
+from alignmerge.reports import charts
+from alignmerge.reports.charts import SIGNS, Point
+from alignmerge.reports.drawing import Drawing
+from alignmerge.reports.model import REFUSAL, ReportInput
+from alignmerge.reports.names import metric_name
+from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, mean_skill, rank
+from alignmerge.reports.sections.section import Section
+from alignmerge.reports.text import number, signed
+
+UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One merge as printed."""
+
+    place: int
+    label: str
+    decision: str
+    sign: str
+    gain: str
+    gain_interval: str
+    skill: str
+    refusal: str
+    refusal_interval: str
+    change: str
+
+
+@dataclass(frozen=True)
+class View:
+    """`skills` are the names of the metrics that make the mean."""
+
+    lines: tuple[Line, ...]
+    skills: tuple[str, ...]
+    has_anchor: bool
+    anchor_skill: str
+    anchor_refusal: str
+    plot: Drawing | None
+    left_out: tuple[str, ...]
+
+
+def _range(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
+    decision = row.entry.verdict.decision if row.entry.verdict is not None else "UNGATED"
+    refusal = estimate_of(row.refusal)
+    change = UNKNOWN if refusal is None or anchor_refusal is None else signed(refusal.value - anchor_refusal.value)
+    return Line(
+        place=place,
+        label=row.entry.label,
+        decision=decision,
+        sign=SIGNS.get(decision, "–"),
+        gain=UNKNOWN if row.gain is None else signed(row.gain.value),
+        gain_interval=_range(row.gain),
+        skill=UNKNOWN if row.skill is None else number(row.skill.value),
+        refusal=UNKNOWN if refusal is None else number(refusal.value),
+        refusal_interval=_range(refusal),
+        change=change,
+    )
+
+
+def points(report: ReportInput) -> tuple[list[Point], list[str]]:
+    """Points (mean skill, refusal rate) of the entries that have both, and the labels of those that do not."""
+    drawn: list[Point] = []
+    missing: list[str] = []
+    for entry in report.entries:
+        skill = mean_skill(entry.audit, report.skills)
+        refusal = estimate_of(entry.audit.result(REFUSAL))
+        if skill is None or refusal is None:
+            missing.append(entry.label)
+            continue
+        decision = entry.verdict.decision if entry.verdict is not None else None
+        drawn.append(Point(entry.label, entry.role, refusal, skill, decision))
+    return drawn, missing
+
+
+def view(report: ReportInput) -> View:
+    """Merges ranked, and the plot of every checkpoint that has both coordinates."""
+    anchor = report.anchor
+    kept = estimate_of(anchor.audit.result(REFUSAL)) if anchor is not None else None
+    skill = mean_skill(anchor.audit, report.skills) if anchor is not None else None
+    drawn, missing = points(report)
+    title = "Alignment kept against skill"
+    axes = ("mean skill (rate, 95 % interval)", "refusal of harmful requests (rate, 95 % interval)")
+    return View(
+        lines=tuple(_line(place, row, kept) for place, row in enumerate(rank(report, REFUSAL), start=1)),
+        skills=tuple(metric_name(metric) for metric in report.skills),
+        has_anchor=anchor is not None,
+        anchor_skill=UNKNOWN if skill is None else number(skill.value),
+        anchor_refusal=UNKNOWN if kept is None else number(kept.value),
+        plot=charts.pareto("pareto", title, drawn, *axes) if drawn else None,
+        left_out=tuple(missing),
+    )
+
+
+SECTION = Section("ranking", "Is a passing merge worth making?", "ranked.html.j2", view)

@@ -1,0 +1,71 @@
+"""The first thing a reviewer sees: which merges may ship, and what decided."""
+
+from dataclasses import dataclass
+
+from alignmerge.reports.model import Entry, ReportInput
+from alignmerge.reports.names import HEADLINES, SIGNS, may_ship
+from alignmerge.reports.rules import RuleLine, deciding
+from alignmerge.reports.sections.section import Section
+
+
+@dataclass(frozen=True)
+class Card:
+    """One merge's verdict. `rules` are the deciding ones; empty without a verdict."""
+
+    label: str
+    decision: str
+    sign: str
+    headline: str
+    policy: str
+    lead: str
+    rules: tuple[RuleLine, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """`summary` is the sentence above the cards."""
+
+    summary: str
+    any_ships: bool
+    cards: tuple[Card, ...]
+    notes: tuple[str, ...]
+
+
+LEADS = {
+    "PASS": "Every blocking rule is inside its limit; the closest:",
+    "WARN": "No blocking rule fails; warned by:",
+    "FAIL": "Decided by:",
+    "INCONCLUSIVE": "The evidence cannot decide:",
+}
+
+
+def card(entry: Entry) -> Card:
+    """The verdict of `entry` as a card."""
+    verdict = entry.verdict
+    if verdict is None:
+        return Card(entry.label, "UNGATED", "–", "Ungated: no policy was asked", "", "", ())
+    return Card(
+        label=entry.label,
+        decision=verdict.decision,
+        sign=SIGNS[verdict.decision],
+        headline=HEADLINES[verdict.decision],
+        policy=verdict.policy_name,
+        lead=LEADS[verdict.decision],
+        rules=deciding(verdict),
+    )
+
+
+def view(report: ReportInput) -> View:
+    """One card per merge: those that may ship, then the undecided, then the rejected, in the order of the run."""
+    order = ("PASS", "WARN", "UNGATED", "INCONCLUSIVE", "FAIL")
+    cards = sorted((card(entry) for entry in report.merges), key=lambda row: order.index(row.decision))
+    ships = [row for row in cards if may_ship(row.decision)]
+    if not cards:
+        summary = "This run holds no merge: nothing to decide."
+    else:
+        verb = "merge" if len(cards) == 1 else "merges"
+        summary = f"{len(ships) or 'None'} of {len(cards)} {verb} may ship under {report.policy_name}."
+    return View(summary, bool(ships), tuple(cards), report.notes)
+
+
+SECTION = Section("verdict", "Verdict", "verdicts.html.j2", view)
