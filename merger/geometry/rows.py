@@ -6,11 +6,13 @@ the same answer; zero means "as good as the reference".
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from alignmerge import jsonio
 
 ALIGNMENT = "alignment"
 
@@ -65,3 +67,40 @@ def log_likelihoods(logits: Tensor, batch: Batch) -> Tensor:
     row = where.nonzero()[:, 0]
     total = torch.zeros(len(batch.ids), dtype=token.dtype).index_add(0, row, token)
     return total / batch.targets.sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The rows of a solve and the held-out alignment rows its budget is measured on; no row is in both."""
+
+    rows: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    pad: int
+
+    def __post_init__(self) -> None:
+        both = {row.prompt for row in self.rows} & {row.prompt for row in self.validation}
+        if both:
+            raise ValueError(f"{len(both)} prompts are both constrained and held out")
+        if not all(row.source == ALIGNMENT for row in self.validation):
+            raise ValueError("only alignment rows measure the budget")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of every token of every row (not of the log-likelihoods, which depend on the platform)."""
+        return jsonio.digest(
+            [[(row.source, row.prompt, row.answer) for row in part] for part in (self.rows, self.validation)]
+        )
+
+
+def measure(model: Any, rows: Sequence[Row], pad: int, chunk: int = 16) -> list[Row]:
+    """The rows with `log_likelihood` set to the model's own, in the dtype and padding a solve uses."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt) + len(rows[i].answer))
+    out = list(rows)
+    with torch.inference_mode():
+        for start in range(0, len(order), chunk):
+            places = order[start : start + chunk]
+            batch = collate([rows[i] for i in places], pad)
+            logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
+            for place, value in zip(places, log_likelihoods(logits, batch).tolist(), strict=True):
+                out[place] = replace(rows[place], log_likelihood=value)
+    return out
