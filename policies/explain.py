@@ -31,7 +31,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
 class Decidability:
     """What a paired rate rule can decide with its own `min_items` pairs.
 
-    passes_up_to, fails_from: lost pairs, none gained; the second at the strictest of Holm's levels. None: never.
+    passes_up_to, fails_from: pairs changing for the worse, none for the better; the second at the strictest of Holm's levels. None: never.
     pairs_for_power: pairs for which a candidate truly equal to the anchor passes 4 times in 5, when one pair in ten
     changes by chance.
     """
@@ -63,7 +63,8 @@ def rule_lines(policy: Policy, rule: Rule) -> list[str]:
     name = rule.metric.replace("_", " ")
     unit = " standard errors of the anchor's own value" if rule.limit_in == "anchor_standard_errors" else ""
     changes = {"max_drop": "fall by at most", "max_rise": "rise by at most", "min": "be at least", "max": "be at most"}
-    paired = "" if rule.kind in ("min", "max") else ", compared with the anchor item by item"
+    how = "on the same resamples" if unit else "item by item"
+    paired = "" if rule.kind in ("min", "max") else f", compared with the anchor {how}"
     must = "may" if paired else "must"
     lines = [
         f"{rule.id} ({'blocks' if rule.severity == 'block' else 'warns'}): {name} ({DIRECTION[rule.kind]} is better) "
@@ -87,10 +88,12 @@ def _counts(found: Decidability) -> str:
     passes = (
         "it cannot pass, however good the candidate"
         if found.passes_up_to is None
-        else f"it passes with at most {found.passes_up_to} of them lost"
+        else f"it passes while at most {found.passes_up_to} change for the worse"
     )
-    fails = "it cannot fail" if found.fails_from is None else f"it surely fails from {found.fails_from} lost"
-    return f"With {found.pairs} pairs and none gained, {passes} and {fails}; between, more items are needed."
+    fails = "it cannot fail" if found.fails_from is None else f"fails from {found.fails_from} at the latest"
+    return (
+        f"With {found.pairs} pairs, none changing for the better, {passes} and {fails}; between, it needs more items."
+    )
 
 
 def policy_lines(policy: Policy) -> list[str]:
