@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "models": "List and fetch the reference model and the zoo.",
     "policy": "Check a policy file, or explain it in plain words.",
     "report": "Write the HTML report of a run from its records.",
+    "suites": "List the suites of questions, or show one.",
 }
 
 

@@ -1,0 +1,39 @@
+"""`alignmerge suites` shows what the registry holds."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from alignmerge.cli import cli
+from alignmerge.errors import UsageError
+from alignmerge.suites.model import SPLITS, items_digest
+from alignmerge.suites.registry import SUITES
+
+
+def test_list_names_every_suite_with_its_sizes_and_digests() -> None:
+    result = CliRunner().invoke(cli, ["suites", "list", "--json"], catch_exceptions=False)
+    rows = {row["name"]: row for row in json.loads(result.output)}
+    assert rows.keys() == SUITES.keys()
+    for name, suite in SUITES.items():
+        for split in SPLITS:
+            assert rows[name]["items"][split] == len(suite.items(split))
+            assert rows[name]["digests"][split] == items_digest(suite, suite.items(split))
+    plain = CliRunner().invoke(cli, ["suites", "list"], catch_exceptions=False).output
+    assert [line.split()[0] for line in plain.splitlines()] == list(SUITES)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_show_prints_the_items_asked_for(name: str) -> None:
+    arguments = ["suites", "show", name, "--split", "validation", "--items", "2"]
+    first = SUITES[name].items("validation")[:2]
+    plain = CliRunner().invoke(cli, arguments, catch_exceptions=False).output
+    assert all(item.prompt in plain for item in first)
+    shown = json.loads(CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False).output)
+    assert [item["id"] for item in shown["first"]] == [item.id for item in first]
+
+
+def test_unknown_suite_names_the_nearest() -> None:
+    result = CliRunner().invoke(cli, ["suites", "show", "refusl"])
+    assert isinstance(result.exception, UsageError)
+    assert "refusal" in str(result.exception)
