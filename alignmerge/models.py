@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from alignmerge import jsonio
 from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
+from alignmerge.merger.native import causal_model_class, config_class
 
 if TYPE_CHECKING:
     import torch
@@ -45,21 +46,18 @@ def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
         TensorMismatch: names or shapes are not exactly the model's.
     """
     import torch
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     model_type = config.get("model_type")
-    if model_type not in CONFIG_MAPPING_NAMES or CONFIG_MAPPING[model_type] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    model_class = causal_model_class(model_type)
+    if model_class is None:
         raise UnsafeFormat(f"config.json: transformers has no causal language model of type {model_type!a} itself")
     kind = getattr(torch, dtype)
     try:
-        native = CONFIG_MAPPING[model_type].from_dict(
-            {key: value for key, value in config.items() if key != "auto_map"}
-        )
+        native = config_class(model_type).from_dict({key: value for key, value in config.items() if key != "auto_map"})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"config.json: not a {model_type} configuration: {error}") from None
     with _no_progress_bars():
-        model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(native)].from_pretrained(
+        model, report = model_class.from_pretrained(
             None,
             config=native,
             state_dict={name: tensor.to(kind) for name, tensor in tensors.items()},
@@ -76,8 +74,9 @@ def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
 
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
+    from transformers.utils import logging as module
 
+    logging: Any = module
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

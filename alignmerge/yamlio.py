@@ -88,6 +88,10 @@ def parse(data: bytes, path: Path, error: type[AlignMergeError] = UsageError) ->
         raise error(f"{path}: not valid YAML: {' '.join(str(problem).split())}") from None
 
 
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
 class _Builder:
     """Turns parser events into plain values; one use."""
 
@@ -96,7 +100,7 @@ class _Builder:
         self.lines: dict[Location, int] = {}
 
     def _refuse(self, event: yaml.Event, message: str) -> AlignMergeError:
-        return self._error(f"{self._path}:{event.start_mark.line + 1}: {message}")
+        return self._error(f"{self._path}:{_line(event)}: {message}")
 
     def document(self) -> Any:
         value, seen = None, False
@@ -114,13 +118,13 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise self._refuse(event, "anchors (&) and aliases (*) are not used here; write the value out")
         if getattr(event, "tag", None) is not None:
-            raise self._refuse(event, f"tags are not used here: {event.tag}")
+            raise self._refuse(event, f"tags are not used here: {getattr(event, 'tag', None)}")
 
     def _node(self, event: yaml.Event, location: Location) -> Any:
         self._plain(event)
         if len(location) > MAX_DEPTH:
             raise self._refuse(event, f"nested deeper than {MAX_DEPTH} levels")
-        self.lines.setdefault(location, event.start_mark.line + 1)
+        self.lines.setdefault(location, _line(event))
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(location)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -139,7 +143,7 @@ class _Builder:
                 raise self._refuse(event, "merge keys (<<) are not used here; write the keys out")
             if key in out:
                 raise self._refuse(event, f"duplicate key {key!r}, first on line {self.lines[(*location, key)]}")
-            self.lines[(*location, key)] = event.start_mark.line + 1
+            self.lines[(*location, key)] = _line(event)
             out[key] = self._node(next(self._events), (*location, key))
         return out
 

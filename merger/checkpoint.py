@@ -19,6 +19,7 @@ from alignmerge import jsonio
 from alignmerge.errors import CheckpointError, RecordError, TensorMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.index import read_tensors
 from alignmerge.merger.lora import Adapter, apply_update, is_adapter, read_adapter
+from alignmerge.merger.native import config_class
 from alignmerge.merger.safetensors_header import TensorInfo, read_tensor
 from alignmerge.merger.shard_writer import first_not_finite
 from alignmerge.merger.sources import locate
@@ -178,12 +179,8 @@ def is_tied(config: Mapping[str, Any]) -> bool:
     """Whether `config` makes the output layer the input embedding; where it is silent, its model type's default."""
     if "tie_word_embeddings" in config:
         return bool(config["tie_word_embeddings"])
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
-
-    model_type = config.get("model_type")
-    if model_type not in CONFIG_MAPPING_NAMES:
-        return False
-    return bool(getattr(CONFIG_MAPPING[model_type](), "tie_word_embeddings", False))
+    native = config_class(config.get("model_type"))
+    return native is not None and bool(getattr(native(), "tie_word_embeddings", False))
 
 
 def _same_values(left: TensorInfo, right: TensorInfo) -> bool:
@@ -198,12 +195,10 @@ def check_code(folder: Path, config: Mapping[str, Any]) -> list[str]:
     Raises:
         UnsafeFormat: the model or its tokenizer cannot be loaded without that code.
     """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
     notes = []
     model_type = config.get("model_type")
     if config.get("auto_map"):
-        if model_type not in CONFIG_MAPPING_NAMES:
+        if config_class(model_type) is None:
             raise UnsafeFormat(
                 f"{folder / 'config.json'}: auto_map: model type {model_type!a} needs code from the checkpoint, "
                 "which is never run; convert it to a type that transformers has itself"

@@ -189,7 +189,7 @@ def read_tensor(info: TensorInfo) -> "torch.Tensor":
     raw = torch.empty(info.size, dtype=torch.uint8)
     descriptor = open_regular(info.file)
     try:
-        read_into(info.file, descriptor, memoryview(raw.numpy()), info.offset)
+        read_into(info.file, descriptor, raw.numpy().data, info.offset)
     finally:
         os.close(descriptor)
     return raw.view(dtypes[info.dtype]).reshape(info.shape)

@@ -115,7 +115,7 @@ def _fill(path: Path, descriptor: int, slots: Sequence[Slot], produce: Callable[
         tensor = produce(slot.name)
         if tuple(tensor.shape) != slot.shape:
             raise TensorMismatch(f"tensor {slot.name!r}: produced shape {tuple(tensor.shape)}, planned {slot.shape}")
-        view = memoryview(cast(slot.name, tensor, slot.dtype).reshape(-1).view(torch.uint8).numpy())
+        view = cast(slot.name, tensor, slot.dtype).reshape(-1).view(torch.uint8).numpy().data
         sha256.update(view)
         _write_all(path, descriptor, view)
     try:
