@@ -1,6 +1,7 @@
 """The command line: quick help, one row per command, one exit code per kind of failure."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -157,3 +158,10 @@ def test_every_error_class_has_a_documented_exit_code() -> None:
         assert f"{found.__name__} " in tree
         if found is not errors.AlignMergeError:
             assert found.exit_code in {2, 3, 4, 5, 6}
+
+
+def test_the_architecture_document_lists_every_exit_code() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = set(re.findall(r"^\| (\d+)[ ,]", text.partition("## Exit codes")[2], re.MULTILINE))
+    codes = {str(found.exit_code) for found in vars(errors).values() if isinstance(found, type)}
+    assert rows == codes | {"0", "130"}
