@@ -81,7 +81,8 @@ def tango_statistic(losses: float, gains: float, n: float, difference: float) ->
     _check_counts(n, losses, gains)
     linear = -losses - gains + (2 * n - losses + gains) * difference
     constant = -gains * difference * (1.0 - difference)
-    root = math.sqrt(max(linear * linear - 8 * n * constant, 0.0))
+    # Squaring a tiny `linear` would underflow; it is tiny only without discordant pairs, where the root is itself.
+    root = math.sqrt(max(linear * linear - 8 * n * constant, 0.0)) if constant else abs(linear)
     # The same root written two ways; this choice never subtracts nearly equal numbers.
     gain_rate = (root - linear) / (4 * n) if linear <= 0 else -2 * constant / (root + linear)
     variance = n * (2 * gain_rate + difference * (1.0 - difference))

@@ -109,6 +109,10 @@ def test_tango_p_value_agrees_with_the_lower_bound(counts: tuple[int, int, int],
         assert (s.tango_p_value(*counts, limit) < ALPHA) == (bound > limit)
 
 
+def test_tango_statistic_of_a_vanishing_difference_does_not_underflow() -> None:
+    assert s.tango_p_value(0, 0, 1, -2.3e-308) == pytest.approx(0.5)
+
+
 def test_tango_bound_covers() -> None:
     """At 1,500 draws the one-sided 95 % bound covers at least 93 % and at most 99 % of the time."""
     generator = np.random.default_rng(7)
