@@ -16,6 +16,7 @@ from alignmerge.terminal import printable
 # name -> one line of help; shown without importing the command's module.
 COMMANDS: dict[str, str] = {
     "gate": "Decide from audit files whether a checkpoint may ship.",
+    "methods": "List the merge methods, or show one.",
     "models": "List and fetch the reference model and the zoo.",
     "policy": "Check a policy file, or explain it in plain words.",
     "report": "Write the HTML report of a run from its records.",

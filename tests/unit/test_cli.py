@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "peft", "datasets", "scipy", "sklearn", "panda
 
 
 def run_help(*arguments: str) -> tuple[float, str, list[str]]:
-    """Processor seconds, the help text and the heavy modules imported by `alignmerge ARGUMENTS --help` in a new process.
+    """Processor seconds, help text and heavy modules imported by `alignmerge ARGUMENTS --help` in a new process.
 
     Processor time, because on a busy machine wall time measures the neighbours.
     """
