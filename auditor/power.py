@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from alignmerge.auditor.statistics import normal_quantile, tango_bound, wilson_bound
+from alignmerge.auditor.statistics import normal_quantile, tango_statistic, wilson_bound
 
 MOST_ITEMS = 1_000_000
 
@@ -25,12 +25,11 @@ def items_needed(losses: float, gains: float, n: int, limit: float, alpha: float
     Passing needs the upper bound at `alpha` inside `limit`; failing the lower bound at `fail_alpha` outside it.
     """
     estimate = (losses - gains) / n
+    inside, outside = normal_quantile(1 - alpha), normal_quantile(1 - fail_alpha)
 
     def decides(size: int) -> bool:
-        scaled = losses * size / n, gains * size / n, float(size)
-        if estimate < limit:
-            return tango_bound(*scaled, alpha, "upper") <= limit
-        return tango_bound(*scaled, fail_alpha, "lower") > limit
+        score = tango_statistic(losses * size / n, gains * size / n, size, limit)
+        return score <= -inside if estimate < limit else score > outside
 
     return None if estimate == limit else _smallest(decides, 1)
 
@@ -53,10 +52,7 @@ def scaled_items_needed(value: float, bound: float, n: int, limit: float) -> int
     `bound` is the one on the side of `limit` seen from `value`.
     """
     gap, width = abs(limit - value), abs(bound - value)
-    if gap == 0 or not math.isfinite(width / gap):
-        return None
-    needed = math.ceil(n * (width / gap) ** 2)
-    return needed if needed <= MOST_ITEMS else None
+    return _stretched(n, width, gap)
 
 
 def shrinking_items_needed(value: float, bound: float, n: int, limit: float) -> int | None:
@@ -64,27 +60,28 @@ def shrinking_items_needed(value: float, bound: float, n: int, limit: float) -> 
 
     A `value` that stays above 0 fails in the end (`bound` is its lower one), one below 0 passes (its upper one).
     """
-    if value == 0:
-        return None
     width = abs(bound - value)
-    stretch = (width + limit) / value if value > 0 else (width - limit) / -value
-    needed = math.ceil(n * max(stretch, 0.0) ** 2) if math.isfinite(stretch) else MOST_ITEMS + 1
-    return needed if needed <= MOST_ITEMS else None
+    return _stretched(n, width + limit if value > 0 else max(width - limit, 0.0), abs(value))
+
+
+def _stretched(n: int, width: float, gap: float) -> int | None:
+    """n * (width / gap)^2, rounded up; None beyond `MOST_ITEMS`, where even a gap of 0 leads."""
+    if not width <= gap * math.sqrt(MOST_ITEMS / n):
+        return None
+    return math.ceil(n * (width / gap) ** 2) if gap > 0 else None
 
 
 def largest_passing_loss(n: int, limit: float, alpha: float) -> int | None:
     """The most lost pairs of `n`, none gained, whose upper bound is inside `limit`; None if even 0 is not."""
-    passing = [losses for losses in range(math.floor(n * max(limit, 0.0)) + 1) if losses <= n]
-    inside = [losses for losses in passing if tango_bound(losses, 0, n, alpha, "upper") <= limit]
+    z = normal_quantile(1 - alpha)
+    inside = [losses for losses in range(n + 1) if tango_statistic(losses, 0, n, limit) <= -z]
     return max(inside, default=None)
 
 
 def smallest_failing_loss(n: int, limit: float, alpha: float) -> int | None:
     """The fewest lost pairs of `n`, none gained, whose lower bound is outside `limit`; None if not even all."""
-    for losses in range(n + 1):
-        if tango_bound(losses, 0, n, alpha, "lower") > limit:
-            return losses
-    return None
+    z = normal_quantile(1 - alpha)
+    return next((losses for losses in range(n + 1) if tango_statistic(losses, 0, n, limit) > z), None)
 
 
 def pairs_for_power(limit: float, discordance: float, alpha: float, power: float = 0.8) -> int:

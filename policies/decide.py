@@ -27,6 +27,7 @@ class _Case:
     """A rule with its evidence. `missing` is the reason when it cannot be decided; `sample` may be there all the same.
 
     limit: of the harm, in the metric's unit; None when it depends on a number that was not measured.
+    upper: the bound that passing rests on. p: of "the harm is inside the limit"; 1 where nothing can be said.
     """
 
     rule: Rule
@@ -36,6 +37,8 @@ class _Case:
     limit: float | None
     missing: str
     needs: int | None = None
+    upper: float = math.nan
+    p: float = 1.0
 
 
 def decide(
@@ -57,7 +60,7 @@ def decide(
     if anchor is not None:
         check_comparable(candidate, anchor)
     cases = [_case(policy, rule, candidate, anchor) for rule in policy.rules]
-    family = {case.rule.id: _p_value(case) for case in cases if case.blocks}
+    family = {case.rule.id: case.p for case in cases if case.blocks}
     failing = holm(family, policy.alpha)
     levels = _levels(family, policy.alpha)
     rules = [_decided(policy, case, case.rule.id in failing, levels) for case in cases]
@@ -103,6 +106,7 @@ def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecor
     try:
         limit = _limit(rule, anchor)
         sample = measure(rule, candidate, anchor)
+        upper, p = sample.upper(policy.alpha), sample.p_value(limit)
     except Missing as problem:
         return _Case(rule, blocks, demoted, None, None, str(problem))
     except (ArithmeticError, ValueError) as problem:
@@ -116,7 +120,8 @@ def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecor
         )
     elif sample.seen.n < rule.min_items:
         missing, needs = f"only {sample.seen.n} items; the policy wants at least {rule.min_items}", rule.min_items
-    return _Case(rule, blocks, demoted, sample, limit, missing, needs)
+    usable = not missing and math.isfinite(p)
+    return _Case(rule, blocks, demoted, sample, limit, missing, needs, upper, p if usable else 1.0)
 
 
 def _demotion(rule: Rule, anchor: AuditRecord | None) -> str:
@@ -140,14 +145,6 @@ def _limit(rule: Rule, anchor: AuditRecord | None) -> float:
     return rule.limit * error
 
 
-def _p_value(case: _Case) -> float:
-    """Of "the harm is inside the limit": 1 where nothing can be said."""
-    if case.sample is None or case.limit is None or case.missing:
-        return 1.0
-    p = case.sample.p_value(case.limit)
-    return p if math.isfinite(p) else 1.0
-
-
 def _levels(family: Mapping[str, float], alpha: float) -> dict[str, float]:
     """Holm's level for each rule of the family, smallest p-value first."""
     ordered = sorted(family, key=lambda name: (family[name], name))
@@ -159,7 +156,7 @@ def _decided(policy: Policy, case: _Case, failing: bool, levels: Mapping[str, fl
     if sample is None or case.limit is None:
         return _result(case, "inconclusive", case.missing, None, None)
     fail_alpha = levels[rule.id] if case.blocks else policy.alpha
-    upper, lower = sample.upper(policy.alpha), sample.lower(fail_alpha)
+    upper, lower = case.upper, sample.lower(fail_alpha)
     if case.missing:
         reason = f"{reasons.observed(rule, sample.seen, _shown(sample, case.limit))}; {case.missing}"
         return _result(case, "inconclusive", reason, upper, case.needs)
@@ -167,7 +164,7 @@ def _decided(policy: Policy, case: _Case, failing: bool, levels: Mapping[str, fl
         return _result(case, "pass", _reason(case, sample, upper, policy.alpha, True), upper, None)
     if failing:
         return _result(case, "fail", _reason(case, sample, lower, fail_alpha, False), lower, None)
-    if not case.blocks and _p_value(case) <= policy.alpha:
+    if not case.blocks and case.p <= policy.alpha:
         return _result(case, "warn", _reason(case, sample, lower, fail_alpha, False), lower, None)
     needs = sample.needs(case.limit, policy.alpha, policy.alpha / max(len(levels), 1))
     reason = f"{_reason(case, sample, upper, policy.alpha, True)}; {_wanted(needs)}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from alignmerge.auditor import power
 from alignmerge.policies.reasons import percent, plain
 from alignmerge.policies.schema import DIRECTION, Policy, Rule
-from alignmerge.policies.verdict import Verdict
+from alignmerge.policies.verdict import RuleDecision, Verdict
 
 _DISCORDANCE = 0.1  # the share of pairs assumed to change by chance in power statements
-_ORDER = ("fail", "inconclusive", "warn", "pass")
+_ORDER: tuple[RuleDecision, ...] = ("fail", "inconclusive", "warn", "pass")
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
@@ -31,7 +31,8 @@ def verdict_lines(verdict: Verdict) -> list[str]:
 class Decidability:
     """What a paired rate rule can decide with its own `min_items` pairs.
 
-    passes_up_to, fails_from: pairs changing for the worse, none for the better; the second at the strictest of Holm's levels. None: never.
+    passes_up_to, fails_from: pairs changing for the worse, none for the better; the second at the strictest of
+    Holm's levels. None: never.
     pairs_for_power: pairs for which a candidate truly equal to the anchor passes 4 times in 5, when one pair in ten
     changes by chance.
     """

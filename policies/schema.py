@@ -121,7 +121,8 @@ def parse_policy(document: yamlio.Document, metrics: Mapping[str, MetricInfo]) -
 
 
 def _message(document: yamlio.Document, error: ValidationError) -> str:
-    first: Any = error.errors(include_url=False)[0]
+    # A misspelt key is also a missing one; the misspelling is what helps.
+    first: Any = min(error.errors(include_url=False), key=lambda row: row["type"] != "extra_forbidden")
     location = tuple(first["loc"])
     place = ".".join(str(part) for part in location)
     if first["type"] == "extra_forbidden":

@@ -83,7 +83,14 @@ def gate(
 @click.argument("audit", type=click.Path(path_type=Path))
 @click.option("--policy", required=True, metavar="P", help="Shipped policy (release, demo, ...) or a policy file.")
 @click.option("--anchor", type=click.Path(path_type=Path), metavar="AUDIT", help="The anchor's audit.")
-@click.option("--expert", "experts", multiple=True, type=click.Path(path_type=Path), metavar="AUDIT", help="Named only.")
+@click.option(
+    "--expert",
+    "experts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="AUDIT",
+    help="An expert's audit, named in the verdict.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the verdict here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def command(
