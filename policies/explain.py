@@ -1,7 +1,4 @@
-"""Verdicts and policies in plain words, as lines of text for terminals and logs.
-
-Names come from records and may be hostile: whoever prints a line escapes it (`alignmerge.cli.printable`).
-"""
+"""Verdicts and policies in plain words, as lines of text that are safe to print."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +7,7 @@ from alignmerge.auditor import power
 from alignmerge.policies.reasons import percent, plain
 from alignmerge.policies.schema import DIRECTION, Policy, Rule
 from alignmerge.policies.verdict import RuleDecision, Verdict
+from alignmerge.terminal import printable
 
 _DISCORDANCE = 0.1  # the share of pairs assumed to change by chance in power statements
 _ORDER: tuple[RuleDecision, ...] = ("fail", "inconclusive", "warn", "pass")
@@ -24,7 +22,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     counts = Counter(rule.decision for rule in verdict.rules)
     tally = ", ".join(f"{counts[decision]} {decision}" for decision in _ORDER if counts[decision])
     lines.append(f"  {len(verdict.rules)} rules: {tally}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -111,4 +109,4 @@ def policy_lines(policy: Policy) -> list[str]:
         f"An item that could not be scored counts as the worst case; above {policy.max_unscored_share:.0%} of a rule's "
         "items the rule is inconclusive.",
     ]
-    return lines
+    return [printable(line) for line in lines]

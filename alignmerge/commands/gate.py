@@ -59,7 +59,7 @@ def show(verdict: Verdict) -> None:
     console.print(verdict_table(verdict))
     console.print()
     for line in verdict_lines(verdict):
-        console.print(printable(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def gate(

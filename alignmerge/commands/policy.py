@@ -7,7 +7,6 @@ import click
 from alignmerge import jsonio
 from alignmerge.policies.explain import decidability, policy_lines
 from alignmerge.policies.schema import load_policy, policy_digest
-from alignmerge.terminal import printable
 
 
 @click.group("policy")
@@ -44,5 +43,5 @@ def explain(file: str, as_json: bool) -> int:
         click.echo(jsonio.canonical(value).decode())
         return 0
     for line in policy_lines(policy):
-        click.echo(printable(line))
+        click.echo(line)
     return 0
