@@ -1,0 +1,154 @@
+"""One checkpoint, asked everything: suites x engine x scorers -> AuditRecord.
+
+Answers are asked once per prompt and kept in the store as they come; scores are always computed anew from answers, so a
+better scorer needs no new answers. Every number in the record can be traced to item rows.
+"""
+
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import alignmerge
+from alignmerge import jsonio
+from alignmerge.auditor import pairs as aqi_pairs
+from alignmerge.auditor.ask import Answers, Asking, ask_all, plan
+from alignmerge.auditor.engines.base import Advance, Engine
+from alignmerge.auditor.metrics import METRICS, Metric
+from alignmerge.auditor.record import AuditRecord, ItemScore, MetricResult, SuiteUse
+from alignmerge.auditor.statistics import wilson
+from alignmerge.auditor.store import CompletionStore
+from alignmerge.auditor.template import clean
+from alignmerge.suites.model import Split, Suite, items_digest
+
+if TYPE_CHECKING:
+    from alignmerge.auditor.scorers.aqi import AqiReference
+    from alignmerge.auditor.scorers.aqi_validity import WeakerModel
+
+LEVEL = 0.95
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "jinja2")
+POOLED = "degeneration_rate"
+ALL_SUITES = "all"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def audit(
+    engine: Engine,
+    *,
+    checkpoint: str,
+    name: str,
+    suites: Sequence[Suite],
+    split: Split = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    store: CompletionStore | None = None,
+    aqi_reference: "AqiReference | Mapping[str, Any] | None" = None,
+    aqi_fit_pairs: int = aqi_pairs.FIT_PAIRS,
+    weaker: "Sequence[WeakerModel]" = (),
+    progress: Advance | None = None,
+    clock: Callable[[], datetime] = _now,
+) -> AuditRecord:
+    """The audit record of the checkpoint that `engine` runs; `checkpoint` is its manifest digest.
+
+    `limit` is items per suite. `aqi_reference` is the anchor's (`AuditRecord.aqi_reference`); without it this model is
+    its own anchor, and `weaker` models decide whether its AQI is valid. `progress` is told how many answers came.
+
+    Raises:
+        UsageError, RecordError: see `plan`; or the AQI reference is of another architecture.
+        TensorMismatch: the model's output is not finite.
+        StorageError: the store or the disk failed; answers so far are kept.
+    """
+    asking = plan(suites, split, limit, seed)
+    pairs = aqi_pairs.pairs_of(suites, split, limit)
+    paired = {item.prompt for pair in pairs for item in (pair.safe, pair.unsafe)}
+    answers = ask_all(engine, asking, checkpoint, paired, store, progress)
+    rows = tuple(row for one in asking for row in _score(one, answers))
+    metrics = [_aggregate(METRICS[metric], suite, group) for metric, suite, group in _groups(asking, rows)]
+    reference, notes = None, tuple[str, ...]()
+    if pairs:
+        found, reference, notes = aqi_pairs.aqi(
+            engine, suites, pairs, answers.states, aqi_reference, weaker, aqi_fit_pairs
+        )
+        metrics.extend(found)
+    described = engine.describe()
+    sampling = {one.suite.name: one.sampling.to_json() for one in asking}
+    return AuditRecord(
+        checkpoint=checkpoint,
+        name=name,
+        suites=tuple(_use(one, split) for one in asking),
+        metrics=tuple(metrics),
+        items=rows,
+        template={"digest": described["template"]},
+        sampling={"suites": sampling, "digest": jsonio.digest(sampling)},
+        engine=dict(described),
+        seed=seed,
+        software=_software(),
+        created=clock().isoformat(timespec="seconds"),
+        aqi_reference=reference.to_json() if reference is not None else None,
+        notes=notes,
+    )
+
+
+def _score(one: Asking, answers: Answers) -> Iterator[ItemScore]:
+    wanted = [name for name in one.suite.metrics if METRICS[name].level == "item"]
+    for name in [*wanted, POOLED]:
+        metric = METRICS[name]
+        assert metric.scorer is not None
+        scorer = metric.scorer(one.suite)
+        for item in one.items:
+            completion = answers.completions[one.suite.name, item.prompt]
+            score = scorer.score(item, completion)
+            yield ItemScore(
+                suite=one.suite.name,
+                item=f"{one.suite.name}/{item.id}" if metric.level == "pooled" else item.id,
+                metric=name,
+                value=score.value,
+                unscored=score.unscored,
+                prompt=clean(item.prompt),
+                answer=clean(completion.text),
+                finish=completion.finish,
+                category=item.category,
+            )
+
+
+def _groups(asking: Sequence[Asking], rows: Sequence[ItemScore]) -> Iterator[tuple[str, str, list[ItemScore]]]:
+    for one in asking:
+        for name in one.suite.metrics:
+            if METRICS[name].level == "item":
+                yield name, one.suite.name, [row for row in rows if (row.metric, row.suite) == (name, one.suite.name)]
+    yield POOLED, ALL_SUITES, [row for row in rows if row.metric == POOLED]
+
+
+def _aggregate(metric: Metric, suite: str, rows: Sequence[ItemScore]) -> MetricResult:
+    """The mean of what was scored, with its interval; no value and a reason where nothing was."""
+    values = [row.value for row in rows if row.value is not None]
+    unscored = len(rows) - len(values)
+    if not values:
+        reasons = sorted({row.unscored for row in rows if row.unscored})
+        reason = f"none of {len(rows)} items could be scored: {'; '.join(reasons[:3])}"
+        return MetricResult(metric.id, suite, metric.unit, metric.direction, None, 0, unscored, reason=reason)
+    total = math.fsum(values)
+    interval = wilson(total, len(values), LEVEL) if metric.unit == "rate" else None
+    return MetricResult(
+        metric.id, suite, metric.unit, metric.direction, total / len(values), len(values), unscored, interval
+    )
+
+
+def _use(one: Asking, split: Split) -> SuiteUse:
+    suite = one.suite
+    return SuiteUse(suite.name, suite.version, items_digest(suite, one.items), split, len(one.items), one.of)
+
+
+def _software() -> dict[str, str]:
+    found = {"alignmerge": alignmerge.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

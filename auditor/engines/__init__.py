@@ -1,0 +1,1 @@
+"""Who answers: engines turn prompts into completions."""
