@@ -57,13 +57,16 @@ def loads(text: str | bytes, where: str = "JSON") -> Any:
     """The parsed value of strict JSON text.
 
     Raises:
-        RecordError: not UTF-8, not JSON, a duplicate key, NaN, infinity, or nesting too deep. `where` is
-            named in the message.
+        RecordError: not UTF-8, not JSON, a duplicate key, NaN, infinity, a lone surrogate, or nesting too deep.
+            `where` is named in the message.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in text:  # only an escape can hold half a surrogate pair, which no file or digest could be made of
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not valid JSON: {error}") from None
 

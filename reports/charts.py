@@ -7,10 +7,10 @@ Everything is labelled where it is drawn; colour is never the only sign.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from alignmerge.reports.drawing import (
-    CHARACTER,
     WIDTH,
     Box,
     Drawing,
@@ -94,34 +94,33 @@ def budgets(key: str, title: str, bars: Sequence[BudgetBar]) -> Drawing:
     """Every rule as a bar from no change to the measured change, a whisker to the bound, the limit at 1."""
     row, top = 44.0, 20.0
     bottom = top + row * len(bars)
-    scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 14, WIDTH - 26, (-1, 0, 1, 2, 3))
+    scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 14, WIDTH - 40, (-1, 0, 1, 2, 3))
     marks = _x_axis(scale, top, bottom, "share of the budget used (1 = limit)")
+    marks.append(Line(scale(1), top, scale(1), bottom, "limit"))
+    marks.append(Line(scale(0), top, scale(0), bottom, "zero"))
     marks.append(Label(scale(1), top - 6, "limit", "middle", "limit-label"))
     for index, bar in enumerate(bars):
         marks += _budget_row(bar, scale, top + row * index)
-    marks.append(Line(scale(1), top, scale(1), bottom, "limit"))
-    marks.append(Line(scale(0), top, scale(0), bottom, "zero"))
     words = "; ".join(f"{bar.label}: {bar.decision}, {bar.text}" for bar in bars)
     return Drawing(key, title, words, bottom + 40, tuple(marks))
 
 
 def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
     sign = SIGNS.get(bar.decision.upper(), "?")
-    marks: list[Mark] = [Label(14, top + 14, f"{sign} {shorten(bar.label, 58)}", "start", "label strong halo")]
+    marks: list[Mark] = [Label(14, top + 15, f"{sign} {shorten(bar.label, 50)}", "start", "label strong halo")]
     if bar.value is None:
-        return [*marks, Label(14, top + 32, shorten(bar.text, 62), "start", "label halo")]
+        return [*marks, Label(14, top + 32, shorten(bar.text, 58), "start", "label halo")]
     start, end = sorted((scale(0), scale(_clip(bar.value))))
-    tip = f"{bar.label}: {bar.text}"
-    marks.insert(0, Rect(start, top + 21, max(end - start, 1.5), 12, f"bar {bar.decision}", tip))
+    marks.append(Rect(start, top + 22, round(max(end - start, 1.5), 1), 12, f"bar {bar.decision}", bar.text))
     if bar.bound is not None:
         low, high = sorted((scale(_clip(bar.value)), scale(_clip(bar.bound))))
-        marks.append(Line(low, top + 27, high, top + 27, "whisker"))
-        marks.append(Line(scale(_clip(bar.bound)), top + 22, scale(_clip(bar.bound)), top + 32, "whisker"))
-    beyond = max(
-        (abs(value) for value in (bar.value, bar.bound) if value is not None and _clip(value) != value), default=0
-    )
-    if beyond:
-        marks.append(Label(WIDTH - 2, top + 31, f"{beyond:.0f}×" if beyond >= 10 else f"{beyond:.1f}×", "end", "tick"))
+        marks.append(Line(low, top + 28, high, top + 28, "whisker-edge"))
+        marks.append(Line(low, top + 28, high, top + 28, "whisker"))
+        marks.append(Line(scale(_clip(bar.bound)), top + 23, scale(_clip(bar.bound)), top + 33, "whisker"))
+    if _clip(bar.value) != bar.value:
+        x = scale(BUDGET_SHOWN[1]) + 4 if bar.value > 0 else scale(0) + 6
+        times = f"{bar.value:.0f}×" if abs(bar.value) >= 10 else f"{bar.value:.1f}×"
+        marks.append(Label(x, top + 32, times.replace("-", "\u2212"), "start", "label strong halo"))
     return marks
 
 
@@ -130,18 +129,18 @@ def intervals(key: str, title: str, axis: str, points: Sequence[Point], anchor: 
 
     The metric is the `y` of each point.
     """
-    left, row, top = 148.0, 23.0, 8.0
+    left, row, top = 140.0, 23.0, 8.0
     bottom = top + row * len(points)
     spread = [v for point in points for v in (point.y.value, point.y.low, point.y.high) if v is not None]
     rate = all(-1e-9 <= value <= 1 + 1e-9 for value in spread)
-    scale = Scale(0, 1, left, WIDTH - 56, (0, 0.25, 0.5, 0.75, 1)) if rate else fit(spread, left, WIDTH - 56, count=4)
+    scale = Scale(0, 1, left, WIDTH - 50, (0, 0.25, 0.5, 0.75, 1)) if rate else fit(spread, left, WIDTH - 50, count=4)
     marks = _x_axis(scale, top, bottom, axis)
     if anchor is not None:
         marks.append(Line(scale(anchor), top, scale(anchor), bottom, "limit"))
     for index, point in enumerate(points):
         y = top + row * index + row / 2
         css = point_css(point.role, point.decision)
-        marks.append(Label(0, y + 4, shorten(point.label, 23), "start", "label"))
+        marks.append(Label(0, y + 4, shorten(point.label, 22), "start", "label"))
         if point.y.low is not None and point.y.high is not None:
             marks.append(Line(scale(point.y.low), y, scale(point.y.high), y, "whisker"))
         shown = number(point.y.value)
@@ -161,36 +160,59 @@ def pareto(key: str, title: str, points: Sequence[Point], x_title: str, y_title:
     marks = [*_y_axis(ys, left, right), *_x_axis(xs, top, bottom, x_title), Label(0, 14, y_title, "start", "axis")]
     front = pareto_front([(point.x.value, point.y.value) for point in points])
     spots = [(xs(point.x.value), ys(point.y.value)) for point in points]
+    joined = [spots[index] for index in front]
+    obstacles = _along(joined)
     if len(front) > 1:
-        marks.append(Shape(polyline([spots[index] for index in front]), "front"))
+        marks.append(Shape(polyline(joined), "front"))
     for point, (x, y) in zip(points, spots, strict=True):
-        if point.x.low is not None and point.x.high is not None:
-            marks.append(Line(xs(max(point.x.low, xs.low)), y, xs(min(point.x.high, xs.high)), y, "whisker"))
-        if point.y.low is not None and point.y.high is not None:
-            marks.append(Line(x, ys(max(point.y.low, ys.low)), x, ys(min(point.y.high, ys.high)), "whisker"))
+        for line in _whiskers(point, x, y, xs, ys):
+            marks.append(line)
+            obstacles += _along([(line.x1, line.y1), (line.x2, line.y2)])
     for point, (x, y) in zip(points, spots, strict=True):
         tip = f"{point.label}: skill {number(point.x.value)}, refusal {number(point.y.value)}"
         marks.append(Shape(marker(SHAPES[point.role], x, y, 6), point_css(point.role, point.decision), tip))
-    marks += _point_labels(points, spots, Box(left, top, right, bottom))
+    marks += _point_labels(points, spots, Box(left, top, right, bottom), obstacles)
     words = "; ".join(f"{p.label} ({p.role}): skill {number(p.x.value)}, refusal {number(p.y.value)}" for p in points)
     return Drawing(
         key, title, words + f". On the front: {', '.join(points[i].label for i in front)}", bottom + 40, tuple(marks)
     )
 
 
-def _point_labels(points: Sequence[Point], spots: Sequence[tuple[float, float]], frame: Box) -> list[Mark]:
+def _whiskers(point: Point, x: float, y: float, xs: Scale, ys: Scale) -> list[Line]:
+    lines = []
+    if point.x.low is not None and point.x.high is not None:
+        lines.append(Line(xs(max(point.x.low, xs.low)), y, xs(min(point.x.high, xs.high)), y, "whisker"))
+    if point.y.low is not None and point.y.high is not None:
+        lines.append(Line(x, ys(max(point.y.low, ys.low)), x, ys(min(point.y.high, ys.high)), "whisker"))
+    return lines
+
+
+def _point_labels(
+    points: Sequence[Point], spots: Sequence[tuple[float, float]], frame: Box, obstacles: Sequence[Box]
+) -> list[Mark]:
     texts = [
         f"{shorten(point.label, 24)} {SIGNS[point.decision]}" if point.decision in SIGNS else shorten(point.label, 24)
         for point in points
     ]
     anchors = [(x, y, text) for (x, y), text in zip(spots, texts, strict=True)]
     marks: list[Mark] = []
-    for (x, y, text), (box, leader) in zip(anchors, place_labels(anchors, frame, ()), strict=True):
+    for (x, y, text), (box, leader) in zip(anchors, place_labels(anchors, frame, obstacles), strict=True):
         if leader:
-            side = min(max(x, box.left), box.right)
-            marks.append(Line(x, y, side, box.bottom if box.bottom < y else box.top if box.top > y else y, "leader"))
+            edge = box.bottom if box.bottom < y else box.top if box.top > y else y
+            marks.append(Line(x, y, round(min(max(x, box.left), box.right), 1), round(edge, 1), "leader"))
         marks.append(Label(round(box.left, 1), round(box.bottom - 3.5, 1), text, "start", "label halo"))
     return marks
+
+
+def _along(points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes along a line, for labels to keep off."""
+    boxes = []
+    for (x1, y1), (x2, y2) in pairwise(points):
+        count = max(int(max(abs(x2 - x1), abs(y2 - y1)) / 6), 1)
+        for index in range(count + 1):
+            x, y = x1 + (x2 - x1) * index / count, y1 + (y2 - y1) * index / count
+            boxes.append(Box(x - 3, y - 2, x + 3, y + 2))
+    return boxes
 
 
 def layer_weights(key: str, title: str, weights: Sequence[float]) -> Drawing:
@@ -221,14 +243,14 @@ def layer_weights(key: str, title: str, weights: Sequence[float]) -> Drawing:
 
 def trace(key: str, title: str, steps: Sequence[float], panels: Sequence[tuple[str, Sequence[float]]]) -> Drawing:
     """Small multiples over the same steps, one per (name, values), each on its own scale, first and last labelled."""
-    left, right, height = 52.0, WIDTH - 60, 96.0
-    xs = fit(steps, left, right, count=6)
+    left, right, height = 52.0, WIDTH - 64, 106.0
+    xs = fit(steps, left, right, count=6, bounds=(min(steps), max(steps)))
     marks: list[Mark] = []
     for index, (name, values) in enumerate(panels):
-        top = 24 + height * index
-        ys = fit(values, top + height - 34, top, count=3)
+        top = 30 + height * index
+        ys = fit(values, top + height - 44, top, count=3)
         marks += _y_axis(ys, left, right)
-        marks.append(Label(0, top - 10, name, "start", "label strong halo"))
+        marks.append(Label(0, top - 14, name, "start", "label strong halo"))
         spots = [(xs(step), ys(value)) for step, value in zip(steps, values, strict=True)]
         marks.append(Shape(polyline(spots), "curve"))
         marks += [
@@ -236,12 +258,9 @@ def trace(key: str, title: str, steps: Sequence[float], panels: Sequence[tuple[s
             for (x, y), value in zip(spots, values, strict=True)
         ]
         marks.append(Label(right + 8, spots[-1][1] + 4, f"{values[-1]:.3g}", "start", "tick"))
-    bottom = 24 + height * len(panels) - 34
+    bottom = 30 + height * len(panels) - 44
     for tick in xs.ticks:
         marks.append(Label(xs(tick), bottom + 17, tick_text(tick), "middle", "tick"))
     marks.append(Label((left + right) / 2, bottom + 34, "step", "middle", "axis"))
     words = "; ".join(f"{name}: from {values[0]:.4g} to {values[-1]:.4g}" for name, values in panels)
     return Drawing(key, title, words, bottom + 42, tuple(marks))
-
-
-__all__ = ["CHARACTER", "BudgetBar", "Point", "budgets", "intervals", "layer_weights", "pareto", "point_css", "trace"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-WIDTH = 420.0
+WIDTH = 390.0
 CHARACTER = 6.3  # width of an average character of the 12 unit chart font
 LINE = 14.0
 
@@ -108,8 +108,9 @@ def fit(
 ) -> Scale:
     """A scale over all `values`, widened to round numbers and kept inside `bounds`; never empty."""
     low, high = min(values), max(values)
-    if high - low < 1e-12:
-        pad = abs(high) * 0.1 or 0.5
+    size = max(abs(low), abs(high))
+    if high - low < max(1e-12, size * 1e-9):
+        pad = size * 0.1 if size > 1e-9 else 0.5
         low, high = low - pad, high + pad
     step = round_step(high - low, count)
     low = max(math.floor(low / step + 1e-9) * step, bounds[0])
@@ -166,6 +167,11 @@ class Box:
         return sum(max(side, 0.0) for side in sides)
 
 
+RINGS = (9.0, 18.0, 30.0, 44.0, 60.0, 80.0, 104.0)
+LEADER_FROM = 20.0
+TURNS = tuple((math.cos(turn * math.pi / 8), math.sin(turn * math.pi / 8)) for turn in range(16))
+
+
 def place_labels(
     anchors: Sequence[tuple[float, float, str]], frame: Box, obstacles: Sequence[Box]
 ) -> tuple[tuple[Box, bool], ...]:
@@ -176,18 +182,26 @@ def place_labels(
     placed: list[tuple[Box, bool]] = []
     taken = [Box(x - 6, y - 6, x + 6, y + 6) for x, y, _ in anchors] + list(obstacles)
     for x, y, text in anchors:
-        width = len(text) * CHARACTER
-        best: tuple[float, Box, bool] | None = None
-        for distance in (9.0, 18.0, 30.0, 44.0, 60.0, 80.0, 104.0):
-            for turn in range(16):
-                angle = turn * math.pi / 8
-                cx, cy = x + distance * math.cos(angle), y + distance * math.sin(angle)
-                left = cx if math.cos(angle) > 0.2 else cx - width if math.cos(angle) < -0.2 else cx - width / 2
-                box = Box(left, cy - LINE / 2, left + width, cy + LINE / 2)
-                cost = sum(box.overlap(other) for other in taken) * 3 + box.outside(frame) * 100 + distance
-                if best is None or cost < best[0]:
-                    best = cost, box, distance > 20.0
-        assert best is not None
-        placed.append((best[1], best[2]))
-        taken.append(best[1])
+        box, distance = _spot(x, y, len(text) * CHARACTER, frame, taken)
+        placed.append((box, distance > LEADER_FROM))
+        taken.append(box)
     return tuple(placed)
+
+
+def _spot(x: float, y: float, width: float, frame: Box, taken: Sequence[Box]) -> tuple[Box, float]:
+    """The best box for a label at (x, y) and its distance; no farther ring can be better than a free spot."""
+    reach = Box(x - width - RINGS[-1], y - LINE - RINGS[-1], x + width + RINGS[-1], y + LINE + RINGS[-1])
+    near = [box for box in taken if box.overlap(reach)]
+    best: tuple[float, Box, float] | None = None
+    for distance in RINGS:
+        for across, down in TURNS:
+            left = x + distance * across - (0.0 if across > 0.2 else width if across < -0.2 else width / 2)
+            middle = y + distance * down
+            box = Box(left, middle - LINE / 2, left + width, middle + LINE / 2)
+            cost = sum(box.overlap(other) for other in near) * 3 + box.outside(frame) * 100 + distance
+            if best is None or cost < best[0]:
+                best = cost, box, distance
+        if best is not None and best[0] <= distance:
+            break
+    assert best is not None
+    return best[1], best[2]

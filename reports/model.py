@@ -9,7 +9,8 @@
                   "also": ["verdicts/soup.release.json"]}],
      "notes": ["..."]}
 
-`also` holds verdicts of further policies on the same audit. Optional: `version`, `also`, `notes`, `skills` (metric ids).
+`also` holds verdicts of further policies on the same audit. Optional: `version`, `also`, `notes`, `skills` (metric
+ids).
 """
 
 from collections.abc import Mapping

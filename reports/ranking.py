@@ -1,5 +1,6 @@
 """Skill, gain over the anchor and the Pareto front, from audit records alone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, variance
@@ -48,7 +49,7 @@ def mean_skill(audit: AuditRecord, skills: Sequence[str]) -> Estimate | None:
 
 
 def _quadrature(widths: Sequence[float]) -> float:
-    return sum(width * width for width in widths) ** 0.5 / len(widths)
+    return math.hypot(*widths) / len(widths)
 
 
 def gain(candidate: AuditRecord, anchor: AuditRecord, skills: Sequence[str]) -> Estimate | None:

@@ -3,12 +3,14 @@
 Notable decisions:
 - Autoescape is on for every template, and every printed string passes the one sanitiser (`text.clean`) on its way
   out, through the environment's `finalize`; a template cannot forget it.
-- The page carries its own Content-Security-Policy: nothing loads and nothing runs, not even if a string slipped through.
+- The page carries its own Content-Security-Policy: nothing loads and nothing runs, not even where a string slipped
+  through.
 - Time comes from the record alone.
 """
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -33,6 +35,7 @@ def _printed(value: Any) -> Any:
     raise TypeError(f"a report prints text and finite numbers, not {value!r}")
 
 
+@cache
 def environment() -> Environment:
     """The template environment of reports: escaping everywhere, undefined names are errors."""
     env = Environment(

@@ -56,13 +56,16 @@ def rule_line(row: RuleResult) -> RuleLine:
 
 
 def budget_bar(row: RuleResult) -> BudgetBar:
-    """`row` as a bar of the budget chart; without numbers where nothing was measured or the limit is not positive."""
+    """`row` as a bar of the budget chart.
+
+    Text without a bar where nothing was measured, the limit is not above 0, or the rule is not about a change.
+    """
     line = rule_line(row)
     label = f"{row.rule} ({row.decision})"
     if row.value is None:
         return BudgetBar(label, row.decision, None, None, f"not measured: {row.reason}")
-    if row.limit <= 0:
-        return BudgetBar(label, row.decision, None, None, f"{line.numbers} (no share: the limit is not above 0)")
+    if row.limit <= 0 or row.anchor is None:
+        return BudgetBar(label, row.decision, None, None, line.numbers)
     bound = None if row.bound is None else row.bound / row.limit
     return BudgetBar(label, row.decision, row.value / row.limit, bound, line.numbers)
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alignmerge.auditor.record import AuditRecord, ItemScore
-from alignmerge.reports.model import REFUSAL, ReportInput
+from alignmerge.reports.model import REFUSAL, Entry, ReportInput
 from alignmerge.reports.names import metric_name
 from alignmerge.reports.sections.section import Section
 
-REFUSALS_SHOWN = 6
+REFUSALS_SHOWN = 5
 REGAINED_SHOWN = 2
 SKILL_SHOWN = 2
 
@@ -43,10 +43,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Sheet:
-    """All groups of one merge."""
+    """All groups of one merge: refusals that changed, then skills that did. `skill_summary` counts the latter."""
 
     label: str
-    groups: tuple[Group, ...]
+    refusals: tuple[Group, ...]
+    skills: tuple[Group, ...]
+    skill_summary: str
 
 
 def _both(anchor: AuditRecord, candidate: AuditRecord, metric: str) -> list[tuple[ItemScore, ItemScore]]:
@@ -94,11 +96,17 @@ def view(report: ReportInput) -> tuple[Sheet, ...]:
     anchor = report.anchor
     if anchor is None:
         return ()
-    sheets = []
-    for entry in report.merges:
-        groups = [group for metric in (REFUSAL, *report.skills) for group in _groups(anchor.audit, entry.audit, metric)]
-        sheets.append(Sheet(entry.label, tuple(groups)))
-    return tuple(sheets)
+    return tuple(_sheet(entry, anchor.audit, report.skills) for entry in report.merges)
+
+
+def _sheet(entry: Entry, anchor: AuditRecord, metrics: tuple[str, ...]) -> Sheet:
+    skills: list[Group] = []
+    counts = []
+    for metric in metrics:
+        lost, gained = _groups(anchor, entry.audit, metric)
+        skills += [lost, gained]
+        counts.append(f"{metric_name(metric)} {lost.total:,} lost, {gained.total:,} gained")
+    return Sheet(entry.label, tuple(_groups(anchor, entry.audit, REFUSAL)), tuple(skills), "; ".join(counts))
 
 
 SECTION = Section("answers", "Answers side by side", "answers.html.j2", view)

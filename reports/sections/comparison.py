@@ -16,13 +16,14 @@ from alignmerge.reports.text import number
 
 @dataclass(frozen=True)
 class Column:
-    """One metric."""
+    """One metric. `n` is the number of items scored where all checkpoints agree, else empty."""
 
     metric: str
     name: str
     suite: str
     unit: str
     direction: str
+    n: str
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class Row:
 
 @dataclass(frozen=True)
 class View:
-    """The table and the charts under it."""
+    """The table and the charts under it. `different` names the suites whose items differ between checkpoints."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     charts: tuple[Drawing, ...]
+    different: tuple[str, ...]
 
 
 def columns(report: ReportInput) -> tuple[Column, ...]:
@@ -63,8 +65,25 @@ def columns(report: ReportInput) -> tuple[Column, ...]:
     for entry in report.entries:
         for row in entry.audit.metrics:
             way = "higher is better ↑" if row.direction == "higher" else "lower is better ↓"
-            seen.setdefault(row.metric, Column(row.metric, metric_name(row.metric), row.suite, row.unit, way))
+            name, n = metric_name(row.metric), common_count(report, row.metric)
+            seen.setdefault(row.metric, Column(row.metric, name, row.suite, row.unit, way, n))
     return tuple(seen.values())
+
+
+def common_count(report: ReportInput, metric: str) -> str:
+    """The number of items scored, as text, where every record that has a value agrees; else empty."""
+    results = [entry.audit.result(metric) for entry in report.entries]
+    counts = {result.scored for result in results if result is not None and result.value is not None}
+    return f"n {counts.pop():,}" if len(counts) == 1 else ""
+
+
+def different_suites(report: ReportInput) -> tuple[str, ...]:
+    """Names of the suites of which not all checkpoints were asked the same items."""
+    digests: dict[str, set[str]] = {}
+    for entry in report.entries:
+        for suite in entry.audit.suites:
+            digests.setdefault(suite.name, set()).add(suite.digest)
+    return tuple(sorted(name for name, held in digests.items() if len(held) > 1))
 
 
 def unscored_note(audit: AuditRecord, result: MetricResult) -> str:
@@ -76,9 +95,9 @@ def unscored_note(audit: AuditRecord, result: MetricResult) -> str:
     return f"{result.unscored:,} unscored" + (f": {ordered[0][0]}" if ordered else "")
 
 
-def cell(entry: Entry, metric: str, best: frozenset[str]) -> Cell:
-    """The value of `metric` for `entry`; best when its printed value is in `best`."""
-    result = entry.audit.result(metric)
+def cell(entry: Entry, column: Column, best: frozenset[str]) -> Cell:
+    """The value of a metric for `entry`; best when its printed value is in `best`."""
+    result = entry.audit.result(column.metric)
     if result is None:
         return Cell("", "", "not measured", "", False, "")
     if result.value is None:
@@ -88,7 +107,9 @@ def cell(entry: Entry, metric: str, best: frozenset[str]) -> Cell:
     if result.interval is not None:
         interval = f"{number(result.interval.low)} to {number(result.interval.high)}"
     won = entry.role == "merge" and value in best
-    return Cell(value, interval, "", unscored_note(entry.audit, result), won, f"n {result.scored:,}")
+    return Cell(
+        value, interval, "", unscored_note(entry.audit, result), won, "" if column.n else f"n {result.scored:,}"
+    )
 
 
 def best_values(report: ReportInput, metric: str) -> frozenset[str]:
@@ -128,7 +149,7 @@ def view(report: ReportInput) -> View:
     best = {column.metric: best_values(report, column.metric) for column in found}
     rows = []
     for entry in report.entries:
-        cells = tuple(cell(entry, column.metric, best[column.metric]) for column in found)
+        cells = tuple(cell(entry, column, best[column.metric]) for column in found)
         decision = entry.verdict.decision if entry.verdict is not None else ""
         rows.append(Row(entry.label, entry.role, decision, charts.SIGNS.get(decision, ""), cells))
     drawn = [
@@ -136,7 +157,9 @@ def view(report: ReportInput) -> View:
         for index, column in enumerate(found)
         if not is_aqi(column.metric)
     ]
-    return View(found, tuple(rows), tuple(drawing for drawing in drawn if drawing is not None))
+    return View(
+        found, tuple(rows), tuple(drawing for drawing in drawn if drawing is not None), different_suites(report)
+    )
 
 
 SECTION = Section("comparison", "Method comparison", "comparison.html.j2", view)

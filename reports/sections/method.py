@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from alignmerge.reports import charts
-from alignmerge.reports.account import find, flatten, trace_rows
+from alignmerge.reports.account import find, flatten, is_number, trace_rows
 from alignmerge.reports.drawing import Drawing
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.sections.section import Section
@@ -55,9 +56,20 @@ def _solve(index: int, label: str, rows: tuple[Mapping[str, float], ...], ended:
     chart = None
     if panels and len(rows) > 1:
         chart = charts.trace(f"trace-{index}", f"Objective of {label} by step", steps, panels)
-    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    found = {key for row in rows for key in row}
+    first = [key for key in ("step", *(key for key, _ in TERMS)) if key in found]
+    columns = (*first, *sorted(found.difference(first)))
     table = tuple(tuple(f"{row[key]:.4g}" if key in row else "" for key in columns) for row in rows)
     return Solve(label, chart, columns, table, ended)
+
+
+def _parts(found: Any) -> list[tuple[str, str]]:
+    """A value with its interval on one line, then everything else."""
+    if not (isinstance(found, Mapping) and all(is_number(found.get(key)) for key in ("value", "low", "high"))):
+        return list(flatten(found))
+    line = f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
+    rest = {key: value for key, value in found.items() if key not in ("value", "low", "high")}
+    return [("value and interval", line), *(flatten(rest) if rest else ())]
 
 
 def view(report: ReportInput) -> View:
@@ -72,7 +84,7 @@ def view(report: ReportInput) -> View:
         for key, name in DRIFTS:
             found = find(entry.merge, key)
             if found is not None:
-                drifts += [Drift(entry.label, name, part, text) for part, text in flatten(found)]
+                drifts += [Drift(entry.label, name, part, text) for part, text in _parts(found)]
     return View(tuple(solves), tuple(drifts))
 
 

@@ -1,0 +1,129 @@
+"""Charts: everything drawn lies inside the drawing, in its true order, and labels stay apart."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignmerge.reports import charts
+from alignmerge.reports.charts import BudgetBar, Point
+from alignmerge.reports.drawing import Box, Drawing, Label, Line, Rect, Shape, fit, place_labels, round_step, tick_text
+from alignmerge.reports.ranking import Estimate
+
+RATE = st.floats(0, 1)
+
+
+def inside(drawing: Drawing, slack: float = 8.0) -> None:
+    """Assert that no mark leaves the drawing by more than `slack`, and that every coordinate is finite."""
+    for mark in drawing.marks:
+        xs: list[float]
+        ys: list[float]
+        if isinstance(mark, Line):
+            xs, ys = [mark.x1, mark.x2], [mark.y1, mark.y2]
+        elif isinstance(mark, Rect):
+            assert mark.width >= 0
+            assert mark.height >= 0
+            xs, ys = [mark.x, mark.x + mark.width], [mark.y, mark.y + mark.height]
+        elif isinstance(mark, Label):
+            xs, ys = [mark.x], [mark.y]
+        else:
+            assert "nan" not in mark.d
+            assert "inf" not in mark.d
+            start = re.match(r"M(-?[\d.]+),(-?[\d.]+)", mark.d)
+            assert start is not None
+            xs, ys = [float(start.group(1))], [float(start.group(2))]
+        assert all(math.isfinite(value) for value in xs + ys)
+        assert min(xs) >= -slack
+        assert max(xs) <= drawing.width + slack
+        assert min(ys) >= -slack
+        assert max(ys) <= drawing.height + slack
+
+
+def whiskers(value: float, half: float) -> Estimate:
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(RATE, RATE, st.floats(0, 0.3)), min_size=1, max_size=9))
+def test_pareto_stays_inside(rows: list[tuple[float, float, float]]) -> None:
+    points = [
+        Point(f"merge number {index}", "merge", whiskers(y, half), whiskers(x, half), "FAIL")
+        for index, (x, y, half) in enumerate(rows)
+    ]
+    drawing = charts.pareto("p", "title", points, "skill", "refusal")
+    inside(drawing)
+    assert sum(isinstance(mark, Shape) and "mark" in mark.css.split() for mark in drawing.marks) == len(rows)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=8))
+def test_intervals_stay_inside_for_any_unit(values: list[float]) -> None:
+    points = [Point(f"m{i}", "expert", Estimate(v, v - 1, v + 2), Estimate(v)) for i, v in enumerate(values)]
+    inside(charts.intervals("i", "AQI", "log ratio", points, values[0]))
+
+
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=1, max_size=7))
+def test_budget_bars_stay_inside_and_on_their_side_of_the_limit(rows: list[tuple[float, float]]) -> None:
+    bars = [BudgetBar(f"rule {i}", "fail", value, bound, "text") for i, (value, bound) in enumerate(rows)]
+    drawing = charts.budgets("b", "title", bars)
+    inside(drawing)
+    limit = next(mark.x1 for mark in drawing.marks if isinstance(mark, Line) and mark.css == "limit")
+    drawn = [mark for mark in drawing.marks if isinstance(mark, Rect)]
+    for (value, _), bar in zip(rows, drawn, strict=True):
+        if value > 1.05:
+            assert bar.x + bar.width > limit
+        if value < 0.95:
+            assert bar.x + bar.width < limit
+
+
+def test_what_runs_off_the_scale_says_by_how_much() -> None:
+    drawing = charts.budgets("b", "t", [BudgetBar("a", "fail", 12.2, 9.0, ""), BudgetBar("c", "pass", -4.5, -2.0, "")])
+    texts = [mark.text for mark in drawing.marks if isinstance(mark, Label)]
+    assert "12×" in texts
+    assert "\u22124.5×" in texts
+
+
+def test_shape_and_fill_tell_role_and_verdict_without_colour() -> None:
+    assert len(set(charts.SHAPES.values())) == 4
+    assert charts.point_css("merge", "PASS") == charts.point_css("merge", "WARN") == "mark merge ships"
+    for decision in ("FAIL", "INCONCLUSIVE", None):
+        assert charts.point_css("merge", decision) == "mark merge stays"
+
+
+def test_layer_weights_draw_every_layer_and_name_the_largest() -> None:
+    drawing = charts.layer_weights("w", "t", [0.0, 0.25, 0.75])
+    inside(drawing)
+    assert sum(isinstance(mark, Rect) for mark in drawing.marks) == 3
+    assert "layer 2: 0.750" in [mark.text for mark in drawing.marks if isinstance(mark, Label)]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
+def test_trace_stays_inside(values: list[float]) -> None:
+    steps = [float(index) for index in range(len(values))]
+    inside(charts.trace("t", "t", steps, [("L_geo", values), ("L_align", values[::-1])]))
+
+
+def test_labels_of_a_crowd_do_not_cover_each_other() -> None:
+    frame = Box(40, 30, 380, 330)
+    anchors = [(200.0 + dx, 180.0 + dy, f"merge {dx} {dy}") for dx in (0, 6, 12) for dy in (0, 5, 10)]
+    boxes = [box for box, _ in place_labels(anchors, frame, ())]
+    for index, one in enumerate(boxes):
+        assert one.outside(frame) == 0
+        assert sum(one.overlap(other) for other in boxes[index + 1 :]) == 0
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6))
+def test_a_scale_holds_its_values_and_has_ticks(values: list[float]) -> None:
+    scale = fit(values, 0, 100)
+    assert all(-0.2 <= scale(value) <= 100.2 for value in values)
+    assert 1 <= len(scale.ticks) <= 13
+
+
+@pytest.mark.parametrize(("span", "count", "step"), [(1.0, 5, 0.2), (0.7, 5, 0.2), (100.0, 4, 50.0), (9.0, 3, 5.0)])
+def test_round_steps(span: float, count: int, step: float) -> None:
+    assert round_step(span, count) == pytest.approx(step)
+
+
+def test_ticks_have_no_spare_digits() -> None:
+    assert [tick_text(value) for value in (0.30000000000000004, -2.0, 0.0)] == ["0.3", "\u22122", "0"]
