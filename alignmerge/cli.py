@@ -15,12 +15,18 @@ from alignmerge.terminal import printable
 
 # name -> one line of help; shown without importing the command's module.
 COMMANDS: dict[str, str] = {
+    "demo": "The whole story on the reference model: merge, audit, gate, report.",
+    "audit": "Measure one checkpoint and write its audit record.",
+    "merge": "Carry out a recipe; under a policy, publish only what passes.",
+    "compare": "Run several methods on the same inputs, audited on the same items.",
     "gate": "Decide from audit files whether a checkpoint may ship.",
-    "methods": "List the merge methods, or show one.",
-    "models": "List and fetch the reference model and the zoo.",
-    "policy": "Check a policy file, or explain it in plain words.",
     "report": "Write the HTML report of a run from its records.",
+    "verify": "Check that a run's weights, records and verdicts still agree.",
+    "models": "List and fetch the reference model and the zoo.",
     "suites": "List the suites of questions, or show one.",
+    "methods": "List the merge methods, or show one.",
+    "policy": "Check a policy file, or explain it in plain words.",
+    "zoo": "List the zoo's adapters, or train them again.",
 }
 
 

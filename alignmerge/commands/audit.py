@@ -1,0 +1,63 @@
+"""`alignmerge audit`: measure one checkpoint."""
+
+from pathlib import Path
+from typing import cast
+
+import click
+
+from alignmerge import jsonio
+from alignmerge.terminal import printable
+
+
+@click.command("audit")
+@click.argument("model")
+@click.option("--anchor", type=click.Path(path_type=Path), help="The anchor's audit: AQI is measured as it was there.")
+@click.option("--base", metavar="MODEL", help="The anchor's unaligned base, for AQI's validity gate.")
+@click.option("--suite", "suites", multiple=True, metavar="S", help="Only these suites (may be repeated).")
+@click.option("--split", type=click.Choice(["test", "validation", "calibration"]), default="test", show_default=True)
+@click.option("--limit", type=click.IntRange(min=2), help="Only the first N items of each suite.")
+@click.option("--dtype", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    model: str,
+    anchor: Path | None,
+    base: str | None,
+    suites: tuple[str, ...],
+    split: str,
+    limit: int | None,
+    dtype: str,
+    output: Path,
+    as_json: bool,
+) -> int:
+    """Ask MODEL every suite and write its audit record.
+
+    MODEL is a folder, an adapter, reference:smollm2-135m, zoo:NAME or hf:org/name@revision.
+    """
+    from alignmerge.auditor import record
+    from alignmerge.merger.checkpoint import open_checkpoint
+    from alignmerge.pipeline.bench import DEFAULT_SUITES, AuditPlan, Bench
+    from alignmerge.suites.model import Split
+
+    plan = AuditPlan(suites=suites or DEFAULT_SUITES, split=cast(Split, split), limit=limit, dtype=dtype)
+    plan.resolved()
+    checkpoint = open_checkpoint(model)
+    with Bench(plan) as bench:
+        if anchor is not None:
+            bench.use(record.load(anchor))
+            found = bench.audit(bench.engine(checkpoint), checkpoint.digest, model)
+        else:
+            below = open_checkpoint(base) if base else None
+            found = bench.anchor(bench.engine(checkpoint), checkpoint, model, below)
+    path = record.save(found, output)
+    if as_json:
+        click.echo(jsonio.canonical(record.to_json(found)).decode())
+        return 0
+    for row in found.metrics:
+        value = f"{row.value:.3f}" if row.value is not None else f"unscored: {row.reason}"
+        between = f" [{row.interval.low:.3f}, {row.interval.high:.3f}]" if row.interval else ""
+        click.echo(f"{row.metric:<28} {value}{between}  n={row.scored}, unscored={row.unscored}")
+    for note in found.notes:
+        click.echo(printable(f"note: {note}"))
+    click.echo(printable(str(path)))
+    return 0

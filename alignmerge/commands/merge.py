@@ -1,0 +1,50 @@
+"""`alignmerge merge`: carry out a recipe; under a policy, publish only what passes."""
+
+from pathlib import Path
+
+import click
+
+from alignmerge import jsonio
+from alignmerge.terminal import printable
+
+
+@click.command("merge")
+@click.argument("recipe", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="New folder.")
+@click.option("--policy", metavar="P", help="Shipped policy (release, demo, ...) or a file; without it: ungated.")
+@click.option("--limit", type=click.IntRange(min=2), help="Audit only the first N items of each suite (stated).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+def command(recipe: Path, output: Path, policy: str | None, limit: int | None, as_json: bool) -> int:
+    """Merge as RECIPE says into a new folder.
+
+    With --policy the merge is staged, audited next to its anchor and only then published. A rejected merge leaves its
+    records in OUTPUT/records and no checkpoint. Exits 0 on PASS or WARN, 3 on FAIL, 4 on INCONCLUSIVE.
+    """
+    from alignmerge.merger.recipe import load_recipe
+    from alignmerge.pipeline.bench import AuditPlan
+    from alignmerge.pipeline.merging import merge_gated, merge_ungated
+    from alignmerge.policies.explain import verdict_lines
+    from alignmerge.policies.schema import load_policy
+
+    loaded, plan = load_recipe(recipe), AuditPlan(limit=limit)
+    if policy is None:
+        done = merge_ungated(loaded, output, plan)
+    else:
+        notes = [f"Each suite was cut to its first {limit} items."] if limit else []
+        done = merge_gated(loaded, output, load_policy(policy), plan, notes=notes)
+    if as_json:
+        value = {
+            "verdict": done.verdict.decision if done.verdict else "ungated",
+            "manifest": done.digest,
+            "tensors": done.tensor_digest,
+            "checkpoint": str(done.folder) if done.folder else None,
+            "records": str(done.records) if done.records else None,
+        }
+        click.echo(jsonio.canonical(value).decode())
+    else:
+        lines = verdict_lines(done.verdict) if done.verdict else ["ungated: no policy was given; gate refuses it"]
+        for line in lines:
+            click.echo(printable(line))
+        where = f"published: {done.folder}" if done.folder else f"rejected: no checkpoint; records in {done.records}"
+        click.echo(printable(where))
+    return done.verdict.exit_code if done.verdict else 0

@@ -1,0 +1,1 @@
+"""The demonstration: its recipe, beside this file, and nothing that knows how it ends."""

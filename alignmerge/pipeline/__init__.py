@@ -1,0 +1,1 @@
+"""Merge, audit, decide, publish: the only place that knows all parts."""

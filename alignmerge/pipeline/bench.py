@@ -1,0 +1,116 @@
+"""Checkpoints audited one after another on the same items, each loaded once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignmerge.auditor.audit import audit
+from alignmerge.auditor.engines.transformers_engine import TransformersEngine
+from alignmerge.auditor.pairs import pair_states, paired_suites
+from alignmerge.auditor.record import AuditRecord
+from alignmerge.auditor.scorers.aqi_validity import WeakerModel
+from alignmerge.auditor.store import CompletionStore
+from alignmerge.merger.sources import cache_dir
+from alignmerge.models import build_model, load_model, load_tokenizer
+from alignmerge.progress import track
+from alignmerge.suites.model import Split, Suite, select
+from alignmerge.suites.registry import get_suite
+
+if TYPE_CHECKING:
+    from alignmerge.merger.checkpoint import Checkpoint
+
+DEFAULT_SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "units")
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What every checkpoint of a run is asked. `limit` is items per suite, None for all of the split."""
+
+    suites: tuple[str, ...] = DEFAULT_SUITES
+    split: Split = "test"
+    limit: int | None = None
+    seed: int = 0
+    dtype: str = "bfloat16"
+    batch_size: int = 32
+
+    def resolved(self) -> list[Suite]:
+        """The suites by name.
+
+        Raises:
+            UsageError: an unknown suite.
+        """
+        return [get_suite(name) for name in self.suites]
+
+    def items(self) -> int:
+        """How many items one audit asks."""
+        return sum(len(select(suite, self.split, self.limit)) for suite in self.resolved())
+
+
+class Bench:
+    """Audits checkpoints under one plan. The first, the anchor, fixes what AQI is measured with."""
+
+    def __init__(self, plan: AuditPlan, store: Path | None = None) -> None:
+        self.plan = plan
+        self._store = CompletionStore(store or cache_dir() / "answers.sqlite")
+        self._reference: Any = None
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def engine(self, checkpoint: "Checkpoint") -> TransformersEngine:
+        """The checkpoint loaded, ready to answer."""
+        model, tokenizer = load_model(checkpoint, self.plan.dtype)
+        return TransformersEngine(model, tokenizer, batch_size=self.plan.batch_size)
+
+    def anchor(
+        self, engine: TransformersEngine, checkpoint: "Checkpoint", label: str, base: "Checkpoint | None" = None
+    ) -> AuditRecord:
+        """The anchor's audit; with its unaligned `base`, AQI's validity gate is decided."""
+        weaker = self._weaker(checkpoint, base) if base is not None else ()
+        found = self._audit(engine, checkpoint.digest, label, weaker)
+        self._reference = found.aqi_reference
+        return found
+
+    def use(self, anchor: AuditRecord) -> None:
+        """Take an earlier audit of the anchor as the one that later audits are measured with."""
+        self._reference = anchor.aqi_reference
+
+    def audit(self, engine: TransformersEngine, digest: str, label: str) -> AuditRecord:
+        """The audit of the checkpoint with manifest digest `digest`, AQI measured with the anchor's reference."""
+        return self._audit(engine, digest, label, ())
+
+    def _audit(self, engine: TransformersEngine, digest: str, label: str, weaker: Sequence[WeakerModel]) -> AuditRecord:
+        plan = self.plan
+        with track(f"audit {label}", plan.items()) as bar:
+            return audit(
+                engine,
+                checkpoint=digest,
+                name=label,
+                suites=plan.resolved(),
+                split=plan.split,
+                limit=plan.limit,
+                seed=plan.seed,
+                store=self._store,
+                aqi_reference=self._reference,
+                weaker=weaker,
+                progress=bar.advance,
+            )
+
+    def _weaker(self, anchor: "Checkpoint", base: "Checkpoint") -> tuple[WeakerModel, ...]:
+        """States of the model half-way to the base, and of the base, on the anchor's pairs."""
+        suites = self.plan.resolved()
+        if paired_suites(suites) is None:
+            return ()
+        out = []
+        for name, share in (("half-way to the base", 0.5), ("the base", 1.0)):
+            tensors = {key: anchor.read(key).lerp(base.read(key), share) for key in anchor.tensors}
+            model = build_model(anchor.config, tensors, self.plan.dtype)
+            engine = TransformersEngine(model, load_tokenizer(anchor), batch_size=self.plan.batch_size)
+            with track(f"AQI validity: {name}", 1) as bar:
+                out.append(WeakerModel(name, pair_states(engine, suites, self.plan.split, self.plan.limit)))
+                bar.advance()
+        return tuple(out)

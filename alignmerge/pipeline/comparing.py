@@ -1,0 +1,190 @@
+"""One set of inputs, several methods, the same questions: merge, audit, decide, publish or reject, report.
+
+A merge is staged, audited from the staged bytes, and only then published; a rejected one leaves its records and no
+checkpoint. `merge` is this with one method and no audits of the experts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignmerge import __version__, jsonio
+from alignmerge.auditor.record import AuditRecord
+from alignmerge.errors import UsageError
+from alignmerge.merger.ingredients import Ingredients, open_ingredients
+from alignmerge.merger.methods import get
+from alignmerge.merger.recipe import Recipe, resolve
+from alignmerge.merger.record import MergeRecord
+from alignmerge.merger.stream import Staged, stage
+from alignmerge.pipeline.bench import AuditPlan, Bench
+from alignmerge.pipeline.calibration import Collector
+from alignmerge.pipeline.runfolder import RunFolder
+from alignmerge.policies.decide import decide
+from alignmerge.policies.schema import Policy
+from alignmerge.policies.verdict import Verdict
+from alignmerge.progress import say
+
+if TYPE_CHECKING:
+    from alignmerge.auditor.engines.transformers_engine import TransformersEngine
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One method to run on a recipe's inputs, under `label`; `parameters` are its knobs (defaults for the rest)."""
+
+    label: str
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """`recipe` with this method and these knobs.
+
+        Raises:
+            RecipeError: unknown method or knob.
+        """
+        return resolve(replace(recipe, method=self.method, parameters=dict(self.parameters)))
+
+
+@dataclass(frozen=True)
+class Gated:
+    """One merge's outcome. `model` is where it was published, None when it was rejected."""
+
+    label: str
+    audit: AuditRecord
+    verdict: Verdict | None
+    merge: MergeRecord
+    model: Path | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished comparison: the anchor's and experts' audits and every merge, in the order run."""
+
+    anchor: AuditRecord
+    experts: Mapping[str, AuditRecord]
+    merges: tuple[Gated, ...]
+    folder: Path
+
+
+def now() -> str:
+    """The time for records: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Comparison:
+    """Runs contestants on the inputs of one recipe and keeps every record in `folder`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        contestants: Sequence[Contestant],
+        folder: RunFolder,
+        bench: Bench,
+        *,
+        policy: Policy | None = None,
+        also: Sequence[Policy] = (),
+        audit_experts: bool = True,
+        before_publish: Callable[[Staged], None] | None = None,
+    ) -> None:
+        self.recipes = {one.label: one.recipe(recipe) for one in contestants}
+        if len(self.recipes) != len(contestants):
+            raise UsageError("methods: each label may be used once")
+        self.folder, self.bench, self.policy, self.also = folder, bench, policy, tuple(also)
+        self.inputs: Ingredients = open_ingredients(resolve(next(iter(self.recipes.values()))))
+        self._audit_experts, self._before_publish = audit_experts, before_publish
+        self.verdicts: dict[str, Verdict | None] = {}
+        self.further: dict[str, list[Verdict]] = {}
+        asking = [one for one in self.recipes.values() if "calibration" in get(one.method).needs]
+        self._collectors = {one.digest: Collector(one) for one in asking}
+
+    def run(self, publish_to: Mapping[str, Path]) -> Outcome:
+        """Everything, in order. `publish_to` maps labels to where an accepted merge goes.
+
+        Raises: see stage, audit and decide; records made before a failure stay in the folder, without run.json.
+        """
+        anchor = self._anchor()
+        experts = self._experts()
+        merges = tuple(self._contest(label, anchor, publish_to[label]) for label in self.recipes)
+        return Outcome(anchor, experts, merges, self.folder.path)
+
+    def _anchor(self) -> AuditRecord:
+        say(f"anchor {self.inputs.anchor.name}")
+        engine = self.bench.engine(self.inputs.anchor)
+        found = self.bench.anchor(engine, self.inputs.anchor, "anchor", self.inputs.base)
+        for collector in self._collectors.values():
+            collector.anchor(engine)
+        self.folder.add("anchor", "anchor", found)
+        return found
+
+    def _experts(self) -> dict[str, AuditRecord]:
+        found: dict[str, AuditRecord] = {}
+        if not (self._audit_experts or self._collectors):
+            return found
+        for expert in self.inputs.experts:
+            label = expert_label(expert.name)
+            say(f"expert {expert.name}")
+            engine = self.bench.engine(expert)
+            for collector in self._collectors.values():
+                collector.expert(engine, expert.name)
+            if self._audit_experts:
+                found[label] = self.bench.audit(engine, expert.digest, label)
+                self.folder.add(label, "expert", found[label])
+        return found
+
+    def _contest(self, label: str, anchor: AuditRecord, target: Path) -> Gated:
+        recipe = self.recipes[label]
+        say(f"merge {label}")
+        materials, digest = None, None
+        if recipe.digest in self._collectors:
+            collector = self._collectors[recipe.digest]
+            materials, digest = collector.materials(self.inputs.anchor, self.bench.plan.dtype)
+        with stage(recipe, target, materials=materials, materials_digest=digest) as staged:
+            return self._judge(label, staged, anchor)
+
+    def _judge(self, label: str, staged: Staged, anchor: AuditRecord) -> Gated:
+        from alignmerge.merger.checkpoint import open_checkpoint
+
+        engine: TransformersEngine = self.bench.engine(open_checkpoint(staged.folder))
+        audit = self.bench.audit(engine, staged.manifest.digest, label)
+        verdict, also = self._decide(audit, anchor)
+        self.verdicts[label], self.further[label] = verdict, also
+        self.folder.add(label, "merge", audit, merge=staged.record.to_json(), verdict=verdict, also=also)
+        if verdict is None or verdict.exit_code == 0:
+            if self._before_publish is not None:
+                self._before_publish(staged)
+            return Gated(label, audit, verdict, staged.record, staged.publish().folder)
+        staged.discard()
+        return Gated(label, audit, verdict, staged.record, None)
+
+    def _decide(self, audit: AuditRecord, anchor: AuditRecord) -> tuple[Verdict | None, list[Verdict]]:
+        def one(policy: Policy) -> Verdict:
+            return decide(policy, audit, anchor, created=now(), version=__version__)
+
+        return (one(self.policy) if self.policy else None), [one(policy) for policy in self.also]
+
+
+def expert_label(name: str) -> str:
+    """A plain label for an expert's reference: the last part of its name."""
+    text = name.rstrip("/").replace(":", "/").split("/")[-1].split("@")[0]
+    return "".join(char if char.isalnum() or char in "._-" else "-" for char in text)[:60] or "expert"
+
+
+def finish(folder: RunFolder, policies: Sequence[Policy], *, title: str, notes: Sequence[str]) -> Path:
+    """Path of the HTML report, after run.json and the policies that were used are in the folder."""
+    from alignmerge.reports.model import load_run
+    from alignmerge.reports.render import render
+
+    for index, policy in enumerate(policies):
+        name = "policy.yaml" if index == 0 else f"policy.{policy.name}.yaml"
+        value = policy.model_dump(mode="json", by_alias=True)
+        # JSON is YAML, and the strict reader takes it; the digest does not depend on layout.
+        jsonio.write(folder.path / name, value)
+    folder.finish(title=title, created=now(), policy=policies[0] if policies else None, notes=notes)
+    report = folder.path / "report.html"
+    jsonio.write_bytes(report, render(load_run(folder.path)).encode())
+    return report
+
+
+__all__ = ["AuditPlan", "Comparison", "Contestant", "Gated", "Outcome", "expert_label", "finish", "now"]
