@@ -5,8 +5,6 @@ from dataclasses import asdict
 import click
 
 from alignmerge import jsonio
-from alignmerge.policies.explain import decidability, policy_lines
-from alignmerge.policies.schema import load_policy, policy_digest
 
 
 @click.group("policy")
@@ -19,6 +17,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the parsed policy as JSON.")
 def check(file: str, as_json: bool) -> int:
     """Check FILE, a policy file or the name of a shipped policy. Exits 2 when it is not valid."""
+    from alignmerge.policies.schema import load_policy, policy_digest
+
     policy = load_policy(file)
     if as_json:
         value = {"digest": policy_digest(policy), "policy": policy.model_dump(mode="json", by_alias=True)}
@@ -35,6 +35,9 @@ def check(file: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print what each rule can decide as JSON.")
 def explain(file: str, as_json: bool) -> int:
     """Say in plain words what FILE asks for and how much evidence its rules need."""
+    from alignmerge.policies.explain import decidability, policy_lines
+    from alignmerge.policies.schema import load_policy
+
     policy = load_policy(file)
     if as_json:
         found = [decidability(policy, rule) for rule in policy.rules]

@@ -6,8 +6,6 @@ from pathlib import Path
 import click
 
 from alignmerge import jsonio
-from alignmerge.reports.model import load_run
-from alignmerge.reports.render import render
 from alignmerge.terminal import printable
 
 
@@ -26,6 +24,9 @@ def command(folder: Path, output: Path | None, as_json: bool) -> None:
 
     One file, no network: the same records give the same bytes.
     """
+    from alignmerge.reports.model import load_run
+    from alignmerge.reports.render import render
+
     report = load_run(folder)
     page = render(report).encode()
     path = output or folder / "report.html"

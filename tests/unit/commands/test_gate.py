@@ -126,7 +126,7 @@ def test_the_table_shows_what_does_not_block() -> None:
 
 
 def test_gate_imports_no_tensor_library() -> None:
-    modules = "alignmerge.commands.gate, alignmerge.commands.policy, alignmerge.auditor.metrics"
+    modules = "alignmerge.pipeline.gating, alignmerge.policies.explain, alignmerge.auditor.metrics"
     code = f"import json, sys, {modules}; print(json.dumps(sorted(sys.modules)))"
     root = str(Path(__file__).parents[3])
     out = subprocess.run(

@@ -46,6 +46,6 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_no_tensor_library_is_loaded() -> None:
     heavy = ("torch", "transformers", "scipy", "numpy")
-    code = f"import sys, alignmerge.commands.report; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, alignmerge.reports.render; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
