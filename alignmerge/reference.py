@@ -197,7 +197,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     jsonio.write_bytes(folder / "tokenizer.json", jsonio.canonical(json.loads(tokenizer_json)))
     jsonio.write_bytes(folder / "chat_template.jinja", template.encode())
     count = sum(tensor.numel() for tensor in tensors.values())
-    manifest = build_manifest(folder, tensor_count=len(tensors), parameter_count=count, known=(weights,))
+    manifest = build_manifest(folder, tensor_count=len(tensors), parameter_count=count, known=(weights.file,))
     if manifest.digest != MANIFEST_DIGEST:
         raise IntegrityError(_other("files", manifest.digest, MANIFEST_DIGEST))
     write(manifest, folder)

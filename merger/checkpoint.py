@@ -80,21 +80,31 @@ class Checkpoint:
         """Whether the output layer is the input embedding."""
         return is_tied(self.config)
 
-    def read(self, name: str) -> "torch.Tensor":
-        """The values of tensor `name` in float32: a new tensor, the same bytes at any thread count.
+    def read(self, name: str, shared: "dict[int, torch.Tensor] | None" = None) -> "torch.Tensor":
+        """The values of tensor `name` in float32, the same bytes at any thread count.
+
+        `shared` keeps what was read, by checkpoint, so that checkpoints on one base read it once; the result may then
+        be the same tensor for several of them and must not be changed.
 
         Raises:
             KeyError: there is no such tensor.
             TensorMismatch: a value is NaN or infinite; names the tensor and the flat index of the first.
             ShardError, StorageError: the file changed or cannot be read.
         """
-        if self.base is None:
+        if shared is not None and id(self) in shared:
+            return shared[id(self)]
+        tensor = self._values(name, shared)
+        if shared is not None:
+            shared[id(self)] = tensor
+        return tensor
+
+    def _values(self, name: str, shared: "dict[int, torch.Tensor] | None") -> "torch.Tensor":
+        if self.base is None or self.adapter is None:
             tensor = read_tensor(self.tensors[name]).float()
+        elif name in self.adapter.updates:
+            tensor = apply_update(self.base.read(name, shared), self.adapter.updates[name])
         else:
-            tensor = self.base.read(name)
-            assert self.adapter is not None
-            if name in self.adapter.updates:
-                tensor = apply_update(tensor, self.adapter.updates[name])
+            return self.base.read(name, shared)
         where = first_not_finite(tensor)
         if where is not None:
             value = float(tensor.flatten()[where])
@@ -102,21 +112,40 @@ class Checkpoint:
         return tensor
 
 
-def open_checkpoint(reference: str | Path, base: "Checkpoint | str | Path | None" = None) -> Checkpoint:
+def open_checkpoint(
+    reference: str | Path,
+    base: "Checkpoint | str | Path | None" = None,
+    opened: dict[str, Checkpoint] | None = None,
+) -> Checkpoint:
     """The checkpoint that `reference` means (see sources.py); `base` overrides the base an adapter names.
+
+    `opened` keeps checkpoints by reference, so that adapters on one base open and hash it once.
 
     Raises:
         UsageError: the reference means nothing here.
         CheckpointError (and below): the files are malformed, unsafe or do not fit together.
         StorageError, EndpointError: they cannot be read or fetched.
     """
-    return _open(str(reference), base, depth=0)
+    return _open(str(reference), base, {} if opened is None else opened, depth=0)
 
 
-def _open(reference: str, base: "Checkpoint | str | Path | None", depth: int) -> Checkpoint:
+def _open(
+    reference: str, base: "Checkpoint | str | Path | None", opened: dict[str, Checkpoint], depth: int
+) -> Checkpoint:
+    if base is None and reference in opened:
+        return opened[reference]
+    checkpoint = _open_anew(reference, base, opened, depth)
+    if base is None:
+        opened[reference] = checkpoint
+    return checkpoint
+
+
+def _open_anew(
+    reference: str, base: "Checkpoint | str | Path | None", opened: dict[str, Checkpoint], depth: int
+) -> Checkpoint:
     folder = locate(reference)
     if is_adapter(folder):
-        return _open_adapter(reference, folder, base, depth)
+        return _open_adapter(reference, folder, base, opened, depth)
     if base is not None:
         raise UsageError(f"{reference}: a base was given, but this is not an adapter")
     tensors, notes = read_tensors(folder)
@@ -126,7 +155,9 @@ def _open(reference: str, base: "Checkpoint | str | Path | None", depth: int) ->
     return Checkpoint(reference, folder, MappingProxyType(config), MappingProxyType(tensors), tuple(notes))
 
 
-def _open_adapter(reference: str, folder: Path, base: "Checkpoint | str | Path | None", depth: int) -> Checkpoint:
+def _open_adapter(
+    reference: str, folder: Path, base: "Checkpoint | str | Path | None", opened: dict[str, Checkpoint], depth: int
+) -> Checkpoint:
     if depth >= MAX_ADAPTERS:
         raise CheckpointError(f"{reference}: more than {MAX_ADAPTERS} adapters on each other; is one its own base?")
     adapter = read_adapter(folder)
@@ -134,11 +165,11 @@ def _open_adapter(reference: str, folder: Path, base: "Checkpoint | str | Path |
         if not adapter.base:
             raise CheckpointError(f"{folder / 'adapter_config.json'}: base_model_name_or_path is empty; name the base")
         try:
-            below = _open(adapter.base, None, depth + 1)
+            below = _open(adapter.base, None, opened, depth + 1)
         except UsageError as error:
             raise CheckpointError(f"{reference}: its base cannot be opened: {error}") from None
     else:
-        below = base if isinstance(base, Checkpoint) else _open(str(base), None, depth + 1)
+        below = base if isinstance(base, Checkpoint) else _open(str(base), None, opened, depth + 1)
     for name, update in adapter.updates.items():
         if name not in below.tensors:
             raise TensorMismatch(f"{reference}: changes {name!r}, which its base {below.name} does not have")

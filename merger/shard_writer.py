@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -78,8 +78,16 @@ def cast(name: str, tensor: "torch.Tensor", dtype: str) -> "torch.Tensor":
     return out
 
 
-def write_shard(path: Path, slots: Sequence[Slot], produce: Callable[[str], "torch.Tensor"]) -> FileEntry:
-    """Size and SHA-256 of the safetensors file written at `path`, complete and on disk.
+@dataclass(frozen=True)
+class Written:
+    """A finished shard: the file, and the SHA-256 (hex) of each tensor's bytes by name."""
+
+    file: FileEntry
+    tensors: Mapping[str, str]
+
+
+def write_shard(path: Path, slots: Sequence[Slot], produce: Callable[[str], "torch.Tensor"]) -> Written:
+    """Digests of the safetensors file written at `path`, complete and on disk.
 
     `produce(name)` is called once per slot, in order, and returns the values; they are rounded once to the slot's
     dtype. One tensor is in memory at a time. `path` must not exist; it is removed again on failure.
@@ -94,35 +102,36 @@ def write_shard(path: Path, slots: Sequence[Slot], produce: Callable[[str], "tor
         raise StorageError(f"{path}: cannot be created: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as handle:
-            entry = _fill(path, handle.fileno(), slots, produce)
+            written = _fill(path, handle.fileno(), slots, produce)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return entry
+    return written
 
 
-def _fill(path: Path, descriptor: int, slots: Sequence[Slot], produce: Callable[[str], "torch.Tensor"]) -> FileEntry:
+def _fill(path: Path, descriptor: int, slots: Sequence[Slot], produce: Callable[[str], "torch.Tensor"]) -> Written:
     import torch
 
     start = header(slots)
     total = len(start) + sum(slot.size for slot in slots)
     _reserve(path, descriptor, total)
     sha256 = hashlib.sha256()
-    for data in [start]:
-        sha256.update(data)
-        _write_all(path, descriptor, memoryview(data))
+    sha256.update(start)
+    _write_all(path, descriptor, memoryview(start))
+    tensors = {}
     for slot in slots:
         tensor = produce(slot.name)
         if tuple(tensor.shape) != slot.shape:
             raise TensorMismatch(f"tensor {slot.name!r}: produced shape {tuple(tensor.shape)}, planned {slot.shape}")
         view = cast(slot.name, tensor, slot.dtype).reshape(-1).view(torch.uint8).numpy().data
         sha256.update(view)
+        tensors[slot.name] = hashlib.sha256(view).hexdigest()
         _write_all(path, descriptor, view)
     try:
         os.fsync(descriptor)
     except OSError as error:
         raise StorageError(f"{path}: not safely on disk: {error.strerror}") from None
-    return FileEntry(path.name, total, sha256.hexdigest())
+    return Written(FileEntry(path.name, total, sha256.hexdigest()), tensors)
 
 
 def _reserve(path: Path, descriptor: int, size: int) -> None:

@@ -1,0 +1,45 @@
+"""Linear soup: the weighted mean of the anchor and the experts."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignmerge.errors import RecipeError
+from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, moved
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check(weights: Sequence[float], knobs: Knobs) -> None:
+    """Raise RecipeError where the weights sum to zero, so that there is no mean."""
+    if knobs["anchor_weight"] + sum(weights) == 0:
+        raise RecipeError("linear: anchor_weight and the experts' weights sum to 0, so there is no mean")
+
+
+def merge(tile: Tile, stats: Any, knobs: Knobs) -> "Tensor":
+    """(w_a theta_a + sum_k w_k theta_k) / (w_a + sum_k w_k), written as a move from the anchor.
+
+    So equal models give the anchor bit for bit. `trained_from` plays no part: models are averaged, not task vectors.
+    Source: Wortsman et al., arXiv 2203.05482, uniform soup, with weights.
+    """
+    import torch
+
+    total = knobs["anchor_weight"] + sum(tile.weights)
+    delta = torch.zeros_like(tile.anchor)
+    for expert, weight in zip(tile.experts, tile.weights, strict=True):
+        delta += (expert - tile.anchor).mul_(weight / total)
+    return moved(tile.anchor, delta)
+
+
+LINEAR = MergeMethod(
+    name="linear",
+    summary="Weighted mean of the anchor and the experts (model soup).",
+    reference="Wortsman et al. 2022, arXiv 2203.05482",
+    parameters=(
+        Parameter(
+            "anchor_weight", "number", 1.0, "Weight of the anchor in the mean; 0 leaves it out.", low=0.0, high=1e6
+        ),
+    ),
+    merge=merge,
+    check=check,
+)

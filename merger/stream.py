@@ -1,0 +1,182 @@
+"""Carrying out a recipe: tensor by tensor in float32, rounded once, written crash-safely.
+
+    with stage(recipe, out) as staged:      # OUT.partial/checkpoint is complete, with manifest.json and merge.json
+        ...                                 # audit staged.folder
+        staged.publish()                    # or staged.discard(): then no checkpoint exists
+
+`merge` does both at once. `merge_in_memory` gives the same values without a file.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignmerge import jsonio, progress
+from alignmerge.merger import record as merge_record
+from alignmerge.merger.ingredients import Ingredients, open_ingredients
+from alignmerge.merger.layout import copy_companions, plan_shards, write_index
+from alignmerge.merger.methods import MergeMethod, get
+from alignmerge.merger.recipe import Recipe, resolve
+from alignmerge.merger.record import Input, MergeRecord
+from alignmerge.merger.shard_writer import Slot, cast
+from alignmerge.merger.staging import Staging, check_target
+from alignmerge.provenance import manifest as manifests
+from alignmerge.provenance.manifest import Manifest
+
+if TYPE_CHECKING:
+    import torch
+
+SHARD_BYTES = 5_000_000_000
+
+Show = Callable[[str, int], AbstractContextManager[progress.Track]]
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A published merge."""
+
+    folder: Path
+    manifest: Manifest
+    record: MergeRecord
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A complete but unpublished merge in `folder`."""
+
+    folder: Path
+    manifest: Manifest
+    record: MergeRecord
+    _staging: Staging
+
+    def publish(self) -> MergeResult:
+        """The merge at its final place; see Staging.publish."""
+        return MergeResult(self._staging.publish(), self.manifest, self.record)
+
+    def discard(self) -> None:
+        """Remove every trace of the merge."""
+        self._staging.discard()
+
+
+def merge(
+    recipe: Recipe,
+    out: Path,
+    *,
+    materials: Any = None,
+    materials_digest: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    show: Show = progress.track,
+) -> MergeResult:
+    """The merge of `recipe`, published at `out`; resumes an unfinished one. See `stage`."""
+    with stage(
+        recipe, out, materials=materials, materials_digest=materials_digest, shard_bytes=shard_bytes, show=show
+    ) as staged:
+        return staged.publish()
+
+
+@contextmanager
+def stage(
+    recipe: Recipe,
+    out: Path,
+    *,
+    materials: Any = None,
+    materials_digest: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    show: Show = progress.track,
+) -> Iterator[Staged]:
+    """The merge of `recipe`, complete in OUT.partial and locked, to be published or discarded.
+
+    `materials` is handed to the method through its View; `materials_digest` names it in the plan, so that a resume with
+    other materials is refused. `show` makes the progress display. The bytes of every tensor depend on the recipe and
+    its inputs alone.
+
+    Raises:
+        RecipeError, UsageError: the recipe or `out` is unusable.
+        InputRejected (and below): an ingredient is malformed, unsafe, not finite, or does not fit.
+        StorageError: no space, another merge into `out` is running, or the disk failed.
+    """
+    recipe = resolve(recipe)
+    method = get(recipe.method)
+    ingredients = open_ingredients(recipe, materials)
+    check_target(out, [folder for checkpoint in ingredients.all for folder in checkpoint.folders])
+    inputs = _inputs(recipe, ingredients)
+    plan = {
+        "inputs": [vars(entry) for entry in inputs],
+        "materials": materials_digest,
+        "recipe": recipe.to_json(),
+        "shard_bytes": shard_bytes,
+        "versions": merge_record.versions(),
+    }
+    with Staging(out, plan) as staging:
+        stats = method.prepare(ingredients, recipe.parameters) if method.prepare else None
+        slots = [Slot(name, recipe.dtype, ingredients.anchor.tensors[name].shape) for name in ingredients.names]
+        shards = plan_shards(slots, shard_bytes)
+        with show(f"merge {recipe.method}", len(slots)) as track:
+            produce = _counted(_producer(method, ingredients, stats, recipe.parameters), track)
+            written = staging.shards(shards, produce, track.advance)
+        write_index(staging.folder, shards)
+        copy_companions(ingredients.anchor, staging.folder, recipe.dtype)
+        manifest = manifests.build_manifest(
+            staging.folder,
+            tensor_count=len(slots),
+            parameter_count=sum(ingredients.anchor.tensors[name].parameters for name in ingredients.names),
+            known=tuple(shard.file for shard in written),
+        )
+        manifests.write(manifest, staging.folder)
+        sums = {name: value for shard in written for name, value in shard.tensors.items()}
+        done = MergeRecord(
+            recipe=recipe.to_json(),
+            inputs=inputs,
+            versions=merge_record.versions(),
+            account=method.account(stats) if method.account else {},
+            notes=_notes(ingredients, staging),
+            output_digest=manifest.digest,
+            tensor_digest=_tensor_digest(slots, sums),
+        )
+        merge_record.write(done, staging.folder)
+        yield Staged(staging.folder, manifest, done, staging)
+
+
+def merge_in_memory(recipe: Recipe, *, materials: Any = None, show: Show = progress.track) -> "dict[str, torch.Tensor]":
+    """The merged tensors by name in the recipe's dtype: the very values that `merge` writes."""
+    recipe = resolve(recipe)
+    method = get(recipe.method)
+    ingredients = open_ingredients(recipe, materials)
+    stats = method.prepare(ingredients, recipe.parameters) if method.prepare else None
+    with show(f"merge {recipe.method}", len(ingredients.names)) as track:
+        produce = _counted(_producer(method, ingredients, stats, recipe.parameters), track)
+        return {name: cast(name, produce(name), recipe.dtype) for name in ingredients.names}
+
+
+def _producer(
+    method: MergeMethod, ingredients: Ingredients, stats: Any, knobs: Mapping[str, Any]
+) -> "Callable[[str], torch.Tensor]":
+    return lambda name: method.merge(ingredients.tile(name), stats, knobs)
+
+
+def _counted(produce: "Callable[[str], torch.Tensor]", track: progress.Track) -> "Callable[[str], torch.Tensor]":
+    def counted(name: str) -> "torch.Tensor":
+        tensor = produce(name)
+        track.advance()
+        return tensor
+
+    return counted
+
+
+def _inputs(recipe: Recipe, ingredients: Ingredients) -> tuple[Input, ...]:
+    rows = [Input("anchor", recipe.anchor, ingredients.anchor.digest)]
+    if recipe.base and ingredients.base:
+        rows.append(Input("base", recipe.base, ingredients.base.digest))
+    return (*rows, *(Input("expert", expert.name, expert.digest) for expert in ingredients.experts))
+
+
+def _notes(ingredients: Ingredients, staging: Staging) -> tuple[str, ...]:
+    notes = [f"{checkpoint.name}: {note}" for checkpoint in ingredients.all for note in checkpoint.notes]
+    return tuple(dict.fromkeys(notes + staging.notes))
+
+
+def _tensor_digest(slots: Sequence[Slot], sums: Mapping[str, str]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every tensor, whatever files they lie in."""
+    return jsonio.digest([[slot.name, slot.dtype, list(slot.shape), sums[slot.name]] for slot in slots])
