@@ -67,7 +67,11 @@ def audit(
     pairs = aqi_pairs.pairs_of(suites, split, limit)
     paired = {item.prompt for pair in pairs for item in (pair.safe, pair.unsafe)}
     answers = ask_all(engine, asking, checkpoint, paired, store, progress)
-    rows = tuple(row for one in asking for row in _score(one, answers))
+    rows = tuple(
+        sorted(
+            (row for one in asking for row in _score(one, answers)), key=lambda row: (row.metric, row.suite, row.item)
+        )
+    )
     metrics = [_aggregate(METRICS[metric], suite, group) for metric, suite, group in _groups(asking, rows)]
     reference, notes = None, tuple[str, ...]()
     if pairs:

@@ -17,7 +17,7 @@ import json
 import signal
 import sys
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 FROZEN_TIME = datetime(2024, 7, 26, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ def environment() -> Any:
     class Generation(jinja2.ext.Extension):
         """`{% generation %}` marks the assistant's own text for training; for rendering it is its content."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012  the base class declares it an instance variable
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -46,15 +46,16 @@ class ChatTemplate:
         """
         if len(self.source.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
             raise UnsafeFormat(f"chat template: larger than {MAX_TEMPLATE_BYTES} bytes; no template needs that")
+        wall_seconds = WALL_SECONDS + SECONDS_PER_PROMPT * len(prompts)
         job = {
             "template": clean(self.source),
             "prompts": [clean(prompt) for prompt in prompts],
             "tokens": dict(self.tokens),
-            "wall_seconds": WALL_SECONDS + SECONDS_PER_PROMPT * len(prompts),
+            "wall_seconds": wall_seconds,
             "memory_bytes": MEMORY_BYTES + 8 * sum(len(prompt) for prompt in prompts),
             "output_bytes": OUTPUT_BYTES + OUTPUT_BYTES_PER_PROMPT * len(prompts),
         }
-        return _run(json.dumps(job).encode(), job["wall_seconds"] + START_SECONDS)
+        return _run(json.dumps(job).encode(), wall_seconds + START_SECONDS)
 
 
 def _run(job: bytes, limit_seconds: float) -> list[str]:

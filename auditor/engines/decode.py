@@ -160,7 +160,7 @@ class Decoder:
             if isinstance(layer, kvcache.ReservedLayer):
                 layer.move(to, source, count)
             else:
-                layer.batch_select_indices(order)
+                layer.batch_select_indices(order)  # type: ignore[union-attr]
 
     def can_join(self) -> bool:
         """Whether rows at different places can be computed together."""

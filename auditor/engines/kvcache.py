@@ -11,11 +11,11 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
-class ReservedLayer(DynamicLayer):
+class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's memory, (rows, heads, capacity, d) reserved; `keys` and `values` show the used part."""
 
     def __init__(self, rows: int, capacity: int, like: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         shape = (rows, like.shape[1], capacity, like.shape[3])
         self.room_keys = like.new_empty(shape)
         self.room_values = like.new_empty(shape)
@@ -56,7 +56,7 @@ def is_plain(cache: Cache) -> bool:
 def reserve(prefix: Cache, rows: int, capacity: int) -> DynamicCache:
     """A cache for `rows` rows of up to `capacity` tokens, each starting with the one row in `prefix`."""
     cache = DynamicCache()
-    for old in prefix.layers:
+    for old in _layers(prefix):
         assert old.keys is not None and old.values is not None
         layer = ReservedLayer(rows, capacity, old.keys)
         count = (rows, -1, -1, -1)
@@ -74,7 +74,7 @@ def join(parts: Sequence[DynamicCache], prefix: int, drops: Sequence[int], extra
     lengths = [part.get_seq_length() - drop for part, drop in zip(parts, drops, strict=True)]
     length = max(lengths)
     cache = DynamicCache()
-    for layers in zip(*(part.layers for part in parts), strict=True):
+    for layers in zip(*(_layers(part) for part in parts), strict=True):
         rows = sum(layer.keys.shape[0] for layer in layers)
         out = ReservedLayer(rows, length + extra, layers[0].keys)
         out.length = length
@@ -89,3 +89,7 @@ def join(parts: Sequence[DynamicCache], prefix: int, drops: Sequence[int], extra
         out._show()
         cache.layers.append(out)
     return cache
+
+
+def _layers(cache: Cache) -> list[Any]:
+    return list(cache.layers)  # transformers types them more widely than `is_plain` has checked

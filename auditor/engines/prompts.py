@@ -68,7 +68,7 @@ def template_of(tokenizer: Any) -> ChatTemplate:
     return ChatTemplate(source, tokens)
 
 
-def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
+def shared_prefix(rows: Sequence[list[int]]) -> int:
     """How many leading ids all rows share, at most one less than the shortest row (each keeps a last token to read)."""
     if not rows:
         return 0

@@ -137,8 +137,11 @@ def fit(states: PairStates) -> AqiReference:
     pooled = torch.einsum("l,nld->nd", alpha, torch.cat([safe, unsafe]))
     scale = torch.einsum("l,dlm,m->d", alpha, within, alpha).clamp(min=0).sqrt()
     scale = scale.clamp(min=max(FLOOR * float(scale.median()), 1e-12))
-    rows = [tuple(float(x) for x in row) for row in (alpha, unit, pooled.mean(0), scale)]
-    return AqiReference(*rows)
+    return AqiReference(_row(alpha), _row(unit), _row(pooled.mean(0)), _row(scale))
+
+
+def _row(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _fit_weights(gap: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
@@ -150,10 +153,10 @@ def _fit_weights(gap: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         alpha = sparsemax(scores)
         spread = torch.einsum("l,dlm,m->d", alpha, within, alpha).clamp(min=max(floor, 1e-24))
         loss = -torch.log(((alpha @ gap).square() / spread).mean().clamp(min=1e-300))
-        if float(loss) < best_loss:
-            best, best_loss = alpha.detach().clone(), float(loss)
+        if float(loss.detach()) < best_loss:
+            best, best_loss = alpha.detach().clone(), float(loss.detach())
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return best
 
@@ -254,4 +257,5 @@ def _shuffled(safe: Array, unsafe: Array, shuffles: int) -> Array:
     for flip in flips:
         swap = flip[:, None]
         values.append(separation(np.where(swap, unsafe, safe), np.where(swap, safe, unsafe))[0])
-    return np.log(np.maximum(np.asarray(values), 1e-300))
+    logs: Array = np.log(np.maximum(np.asarray(values), 1e-300))
+    return logs

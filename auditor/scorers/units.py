@@ -1,7 +1,8 @@
 """Whether an answer gives the right amount in the unit asked for: 1 or 0.
 
 Of all numbers that stand right before the asked unit (or after its sign, as in $24), the last one counts and must be
-within 1 % of the reference. A number without its unit is wrong: the unit was asked for.
+within 1 % of the reference. A number without its unit is wrong: the unit was asked for. So is an answer cut off by the
+token limit: what it has said so far is the question, or a step on the way.
 """
 
 import re
@@ -81,7 +82,7 @@ def _score(item: Item, completion: Completion) -> Score:
     wanted, unit = reference_number(item.reference.get("answer")), item.reference.get("unit")
     if wanted is None or not isinstance(unit, str) or not unit:
         return Score(unscored="the item's reference holds no number 'answer' with a 'unit'")
-    got = amount(completion.text, unit)
+    got = None if completion.finish == "length" else amount(completion.text, unit)
     return yes_no(got is not None and abs(got - wanted) <= TOLERANCE * abs(wanted))
 
 
