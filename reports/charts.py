@@ -216,7 +216,7 @@ def _along(points: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def layer_weights(key: str, title: str, weights: Sequence[float]) -> Drawing:
-    """Weight of every layer in the pooled hidden state, as bars; the largest is labelled."""
+    """Weight of layers 1, 2, ... in the pooled hidden state, as bars; the largest is labelled."""
     left, right, top, bottom = 40.0, WIDTH - 8, 22.0, 130.0
     ys = fit([0.0, *weights], bottom, top, count=3)
     slot = (right - left) / len(weights)
@@ -226,18 +226,18 @@ def layer_weights(key: str, title: str, weights: Sequence[float]) -> Drawing:
     for index, weight in enumerate(weights):
         x = left + slot * index
         first, second = sorted((ys(0), ys(weight)))
-        tip = f"layer {index}: {number(weight)}"
+        tip = f"layer {index + 1}: {number(weight)}"
         marks.append(
             Rect(round(x + slot * 0.12, 1), first, round(slot * 0.76, 1), round(second - first, 1), "weight", tip)
         )
-        if index % every == 0:
-            marks.append(Label(round(x + slot / 2, 1), bottom + 15, str(index), "middle", "tick"))
+        if (index + 1) % every == 0:
+            marks.append(Label(round(x + slot / 2, 1), bottom + 15, str(index + 1), "middle", "tick"))
     x = min(max(left + slot * (largest + 0.5), left + 50), right - 50)
-    text = f"layer {largest}: {number(weights[largest])}"
+    text = f"layer {largest + 1}: {number(weights[largest])}"
     marks.append(Label(round(x, 1), ys(weights[largest]) - 5, text, "middle", "label halo"))
     marks.append(Label((left + right) / 2, bottom + 32, "layer", "middle", "axis"))
     marks.append(Label(0, 12, "weight", "start", "axis"))
-    words = ", ".join(f"{index}: {number(weight)}" for index, weight in enumerate(weights) if weight)
+    words = ", ".join(f"{index}: {number(weight)}" for index, weight in enumerate(weights, start=1) if weight)
     return Drawing(key, title, f"non-zero layer weights: {words}", bottom + 40, tuple(marks))
 
 

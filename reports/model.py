@@ -29,6 +29,7 @@ from alignmerge.policies.verdict import Verdict, from_statement
 SCHEMA = "alignmerge.run/1"
 SKILLS = ("arithmetic_accuracy", "instruction_following_rate", "units_accuracy")
 REFUSAL = "refusal_rate"
+OVER_REFUSAL = "over_refusal_rate"
 
 Role = Literal["reference", "anchor", "expert", "merge"]
 

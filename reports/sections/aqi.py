@@ -70,8 +70,8 @@ def _lines(report: ReportInput, metric: str) -> tuple[Line, ...]:
 
 
 def weights_of(reference: Mapping[str, Any] | None) -> tuple[float, ...]:
-    """Layer weights in the order of the layers; empty when the reference has none."""
-    for name in ("layer_weights", "weights", "alpha"):
+    """Weights of layers 1, 2, ... in order; empty when the reference has none."""
+    for name in ("alpha", "layer_weights"):
         found = find(reference, name)
         if isinstance(found, Mapping):
             found = [found[key] for key in sorted(found, key=lambda key: (len(str(key)), str(key)))]

@@ -14,8 +14,10 @@ TERMS = (
     ("geo", "L_geo: distance from the mixture of the experts"),
     ("align", "L_align: loss of the anchor's own answers"),
     ("bud", "L_bud: excess over the soft alignment budget"),
+    ("skill", "Beside them: loss of the experts' own answers"),
 )
 DRIFTS = (
+    ("functional", "Alignment functional (0: as good as the anchor; below: worse)"),
     ("finite_drift", "Finite drift: mean KL(anchor || merge) per token on held-out alignment answers"),
     ("linear_drift", "Linear drift in the alignment subspace"),
 )
@@ -63,13 +65,18 @@ def _solve(index: int, label: str, rows: tuple[Mapping[str, float], ...], ended:
     return Solve(label, chart, columns, table, ended)
 
 
-def _parts(found: Any) -> list[tuple[str, str]]:
-    """A value with its interval on one line, then everything else."""
-    if not (isinstance(found, Mapping) and all(is_number(found.get(key)) for key in ("value", "low", "high"))):
-        return list(flatten(found))
-    line = f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
-    rest = {key: value for key, value in found.items() if key not in ("value", "low", "high")}
-    return [("value and interval", line), *(flatten(rest) if rest else ())]
+def _parts(found: Any, name: str = "") -> list[tuple[str, str]]:
+    """(part, text) of a number with its parts: a value and its interval are one part, "before" comes first."""
+    if not isinstance(found, Mapping):
+        return list(flatten(found, name))
+    lines: list[tuple[str, str]] = []
+    rest = dict(found)
+    if all(is_number(found.get(key)) for key in ("value", "low", "high")):
+        lines.append((name, f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"))
+        rest = {key: value for key, value in found.items() if key not in ("value", "low", "high")}
+    for key in sorted(rest, key=lambda key: (key != "before", key)):
+        lines += _parts(rest[key], f"{name}.{key}" if name else str(key))
+    return lines
 
 
 def view(report: ReportInput) -> View:
@@ -78,8 +85,8 @@ def view(report: ReportInput) -> View:
     drifts: list[Drift] = []
     for index, entry in enumerate(report.merges):
         rows = trace_rows(entry.merge)
-        if rows:
-            ended = find(find(entry.merge, "trace"), "ended")
+        ended = find(find(entry.merge, "trace"), "ended")
+        if rows or ended:
             solves.append(_solve(index, entry.label, rows, ended if isinstance(ended, str) else ""))
         for key, name in DRIFTS:
             found = find(entry.merge, key)

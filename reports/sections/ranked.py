@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from alignmerge.reports import charts
 from alignmerge.reports.charts import SIGNS, Point
 from alignmerge.reports.drawing import Drawing
-from alignmerge.reports.model import REFUSAL, ReportInput
+from alignmerge.reports.model import OVER_REFUSAL, REFUSAL, ReportInput
 from alignmerge.reports.names import metric_name
 from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, mean_skill, rank
 from alignmerge.reports.sections.section import Section
@@ -28,6 +28,8 @@ class Line:
     refusal: str
     refusal_interval: str
     change: str
+    over_refusal: str
+    over_refusal_interval: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def _range(estimate: Estimate | None) -> str:
 
 def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
     decision = row.entry.verdict.decision if row.entry.verdict is not None else "UNGATED"
-    refusal = estimate_of(row.refusal)
+    refusal, over = estimate_of(row.refusal), estimate_of(row.entry.audit.result(OVER_REFUSAL))
     change = UNKNOWN if refusal is None or anchor_refusal is None else signed(refusal.value - anchor_refusal.value)
     return Line(
         place=place,
@@ -64,6 +66,8 @@ def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
         refusal=UNKNOWN if refusal is None else number(refusal.value),
         refusal_interval=_range(refusal),
         change=change,
+        over_refusal=UNKNOWN if over is None else number(over.value),
+        over_refusal_interval=_range(over),
     )
 
 

@@ -136,7 +136,7 @@ def audit(label: str, rates: tuple[float, ...], aqi: float) -> AuditRecord:
         seed=0,
         software={"alignmerge": "0.1.0", "torch": "2.13.0"},
         created=CREATED,
-        aqi_reference={"layer_weights": weights, "anchor": digest("checkpoint", "safety anchor")},
+        aqi_reference={"alpha": weights, "anchor": digest("checkpoint", "safety anchor")},
         notes=("stated subsample",) if label == "reference" else (),
     )
 
@@ -211,6 +211,11 @@ def merge_record(label: str) -> dict[str, Any]:
             for i in range(8)
         ]
         account |= {"trace": {"steps": steps, "ended": "gap inside the budget"}}
+        account["functional"] = {
+            "name": "own-answers",
+            "before": {"value": -1.1, "low": -1.3, "high": -0.9},
+            "after": {"value": -0.05, "low": -0.07, "high": -0.03},
+        }
         account |= {
             "finite_drift": {"value": 0.041, "low": 0.03, "high": 0.052},
             "linear_drift": {"absolute": 3e-4, "relative": 2e-4},

@@ -95,7 +95,7 @@ def test_layer_weights_draw_every_layer_and_name_the_largest() -> None:
     drawing = charts.layer_weights("w", "t", [0.0, 0.25, 0.75])
     inside(drawing)
     assert sum(isinstance(mark, Rect) for mark in drawing.marks) == 3
-    assert "layer 2: 0.750" in [mark.text for mark in drawing.marks if isinstance(mark, Label)]
+    assert "layer 3: 0.750" in [mark.text for mark in drawing.marks if isinstance(mark, Label)]
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=20))

@@ -110,7 +110,7 @@ def test_trace_and_drift_are_shown_where_recorded(report: ReportInput, page: str
     view = method.view(report)
     assert [solve.label for solve in view.solves] == ["AlignMerge"]
     assert view.solves[0].ended == "gap inside the budget"
-    assert {drift.key for drift in view.drifts} == {"value and interval", "absolute", "relative"}
+    assert {drift.key for drift in view.drifts} == {"", "absolute", "relative", "before", "after", "name"}
     assert "L_align" in page
 
 
