@@ -158,3 +158,61 @@ def _byte_tokenizer() -> Any:
         chat_template=CHAT_TEMPLATE,
         model_max_length=512,
     )
+
+
+@pytest.fixture(scope="session")
+def family(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `base`, `anchor`, `expert_a`, `expert_b` (tiny, bf16, each near the one before) and `adapter`.
+
+    `adapter` is a LoRA on `anchor` with unequal ranks, in peft's format. Read-only: copy what a test changes.
+    """
+    root = tmp_path_factory.mktemp("family")
+    for seed, name in enumerate(("base", "anchor", "expert_a", "expert_b")):
+        write_relative(tiny_checkpoint, root / name, seed)
+    write_adapter(root / "adapter", root / "anchor")
+    return root
+
+
+def write_relative(source: Path, folder: Path, seed: int) -> None:
+    """Copy the checkpoint at `source` to `folder` in bf16, moved a little at random (not at all for seed 0)."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = load_file(folder / "model.safetensors")
+    for name, value in tensors.items():
+        tensors[name] = (value + 0.01 * min(seed, 1) * torch.randn(value.shape, generator=generator)).bfloat16()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def write_adapter(folder: Path, base: Path) -> None:
+    """Put a random LoRA adapter (rank 4, and 2 for q_proj) for `base` into `folder`."""
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(7)
+    shapes = {"self_attn.q_proj": (32, 32, 2), "mlp.up_proj": (64, 32, 4), "mlp.down_proj": (32, 64, 4)}
+    tensors = {}
+    for layer in range(2):
+        for module, (rows, columns, rank) in shapes.items():
+            stem = f"base_model.model.model.layers.{layer}.{module}"
+            tensors[f"{stem}.lora_A.weight"] = torch.randn(rank, columns, generator=generator)
+            tensors[f"{stem}.lora_B.weight"] = 0.05 * torch.randn(rows, rank, generator=generator)
+    config = {
+        "base_model_name_or_path": str(base),
+        "bias": "none",
+        "lora_alpha": 8,
+        "peft_type": "LORA",
+        "r": 4,
+        "rank_pattern": {"q_proj": 2},
+        "target_modules": sorted(module.split(".")[1] for module in shapes),
+        "task_type": "CAUSAL_LM",
+    }
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
