@@ -39,6 +39,12 @@ def environment() -> Any:
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
             return jinja2.nodes.Scope(body, lineno=line)
 
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Jinja's own sandbox renders a forbidden attribute as nothing; here reaching for one is the end."""
+
+        def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+            raise jinja2.exceptions.SecurityError(f"attribute {attribute!r} of a {type(obj).__name__}")
+
     def raise_exception(message: str) -> str:
         raise jinja2.TemplateError(message)
 
@@ -46,7 +52,7 @@ def environment() -> Any:
         known = {key: options[key] for key in ("separators", "sort_keys") if key in options}
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **known)
 
-    env = ImmutableSandboxedEnvironment(
+    env = Sandbox(
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
