@@ -11,7 +11,8 @@ from alignmerge.auditor.engines.prompts import Encoder, shared_prefix, template_
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.errors import TensorMismatch, UnsafeFormat, UsageError
 
-PROMPTS = [f"{word} " * count + "?" for count, word in enumerate("one river stone moss fern oak elm ash yew".split(), 1)]
+WORDS = ("one", "river", "stone", "moss", "fern", "oak", "elm", "ash", "yew")
+PROMPTS = [f"{word} " * count + "?" for count, word in enumerate(WORDS, 1)]
 BARE = "{{ messages[0]['content'] }}"
 
 
@@ -21,7 +22,9 @@ def plain_ids(tokenizer: Any, prompt: str, template: str | None = None) -> list[
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def plain_answer(model: Any, tokenizer: Any, prompt: str, new: int, template: str | None = None) -> tuple[list[int], bool]:
+def plain_answer(
+    model: Any, tokenizer: Any, prompt: str, new: int, template: str | None = None
+) -> tuple[list[int], bool]:
     """transformers' own greedy answer to one prompt alone: tokens before the end token, and whether there was one."""
     ids = torch.tensor([plain_ids(tokenizer, prompt, template)])
     with torch.inference_mode():
