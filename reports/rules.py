@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from alignmerge.policies.verdict import RuleResult, Verdict
 from alignmerge.reports.charts import BudgetBar
 from alignmerge.reports.names import SIGNS, metric_name
-from alignmerge.reports.text import against_limit
+from alignmerge.reports.text import UNMEASURED, against_limit
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class RuleLine:
     candidate: str
     anchor: str
     reason: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a value."""
+        return self.value != UNMEASURED
+
+    @property
+    def sides(self) -> str:
+        """Both absolute values, or the candidate's alone where there is no anchor's; a dash without any."""
+        if self.anchor == UNMEASURED:
+            return "–" if self.candidate == UNMEASURED else self.candidate
+        return f"{self.anchor} → {self.candidate}"
 
     @property
     def numbers(self) -> str:

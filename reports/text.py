@@ -13,6 +13,7 @@ import unicodedata
 ANSWER_CHARACTERS = 700
 FIELD_CHARACTERS = 2000
 MOST_DECIMALS = 17
+UNMEASURED = "not measured"
 
 # Letters and marks by category, yet drawn as nothing.
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -79,10 +80,10 @@ def decimals_for(limit: float, *values: float, least: int = 3) -> int | None:
 
 
 def against_limit(limit: float, *values: float | None) -> tuple[str, ...]:
-    """The limit and the values as text with one number of decimals, in their true order; None is "not measured"."""
+    """The limit and the values as text with one number of decimals, in their true order; None is UNMEASURED."""
     decimals = decimals_for(limit, *(value for value in values if value is not None))
     written = repr if decimals is None else lambda value: number(value, decimals)
-    return written(limit), *("not measured" if value is None else written(value) for value in values)
+    return written(limit), *(UNMEASURED if value is None else written(value) for value in values)
 
 
 def short_digest(digest: str) -> str:

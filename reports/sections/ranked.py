@@ -9,9 +9,7 @@ from alignmerge.reports.model import OVER_REFUSAL, REFUSAL, ReportInput
 from alignmerge.reports.names import metric_name
 from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, mean_skill, rank
 from alignmerge.reports.sections.section import Section
-from alignmerge.reports.text import number, signed
-
-UNKNOWN = "not measured"
+from alignmerge.reports.text import UNMEASURED, number, signed
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,19 @@ def _range(estimate: Estimate | None) -> str:
 def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
     decision = row.entry.verdict.decision if row.entry.verdict is not None else "UNGATED"
     refusal, over = estimate_of(row.refusal), estimate_of(row.entry.audit.result(OVER_REFUSAL))
-    change = UNKNOWN if refusal is None or anchor_refusal is None else signed(refusal.value - anchor_refusal.value)
+    change = UNMEASURED if refusal is None or anchor_refusal is None else signed(refusal.value - anchor_refusal.value)
     return Line(
         place=place,
         label=row.entry.label,
         decision=decision,
         sign=SIGNS.get(decision, "–"),
-        gain=UNKNOWN if row.gain is None else signed(row.gain.value),
+        gain=UNMEASURED if row.gain is None else signed(row.gain.value),
         gain_interval=_range(row.gain),
-        skill=UNKNOWN if row.skill is None else number(row.skill.value),
-        refusal=UNKNOWN if refusal is None else number(refusal.value),
+        skill=UNMEASURED if row.skill is None else number(row.skill.value),
+        refusal=UNMEASURED if refusal is None else number(refusal.value),
         refusal_interval=_range(refusal),
         change=change,
-        over_refusal=UNKNOWN if over is None else number(over.value),
+        over_refusal=UNMEASURED if over is None else number(over.value),
         over_refusal_interval=_range(over),
     )
 
@@ -98,8 +96,8 @@ def view(report: ReportInput) -> View:
         lines=tuple(_line(place, row, kept) for place, row in enumerate(rank(report, REFUSAL), start=1)),
         skills=tuple(metric_name(metric) for metric in report.skills),
         has_anchor=anchor is not None,
-        anchor_skill=UNKNOWN if skill is None else number(skill.value),
-        anchor_refusal=UNKNOWN if kept is None else number(kept.value),
+        anchor_skill=UNMEASURED if skill is None else number(skill.value),
+        anchor_refusal=UNMEASURED if kept is None else number(kept.value),
         plot=charts.pareto("pareto", title, drawn, *axes) if drawn else None,
         left_out=tuple(missing),
     )

@@ -1,6 +1,5 @@
 """The report of verdicts that the real policies gave, read back from the folder a run leaves."""
 
-
 import pytest
 
 from alignmerge.pipeline.runfolder import RunFolder
