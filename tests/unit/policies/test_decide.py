@@ -195,6 +195,49 @@ def test_one_certain_failure_is_a_fail_even_where_evidence_is_missing() -> None:
     assert verdict.decision == "FAIL"
 
 
+def test_levels_follow_the_evidence_not_the_names() -> None:
+    both = r.policy(r.rule(), r.rule("arithmetic_accuracy"))
+    verdict = r.verdict(both, two(100, 200), two(300, 300, name="anchor"))
+    assert [row.decision for row in verdict.rules] == ["fail", "fail"]
+    assert verdict.rules[0].bound == pytest.approx(tango_bound(200, 0, 320, 0.025, "lower"))
+    assert verdict.rules[1].bound == pytest.approx(tango_bound(100, 0, 320, 0.05, "lower"))
+
+
+def test_a_rule_with_too_few_items_does_not_loosen_the_others() -> None:
+    losses = next(k for k in range(320) if tango_p_value(k, 0, 320, 0.05) <= 0.05)
+    both = r.policy(r.rule(), r.rule("arithmetic_accuracy", min_items=321))
+    verdict = r.verdict(both, two(300 - losses, 0), two(300, 300, name="anchor"))
+    assert [row.decision for row in verdict.rules] == ["inconclusive", "inconclusive"]
+
+
+@pytest.mark.parametrize(("upper", "p"), [(math.nan, math.nan), (math.inf, 0.5), (-math.inf, math.nan)])
+def test_bounds_that_are_not_finite_decide_nothing(upper: float, p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    import alignmerge.policies.decide as module
+
+    real = module.measure
+    monkeypatch.setattr(
+        module, "measure", lambda *all_: replace(real(*all_), upper=lambda alpha: upper, p_value=lambda limit: p)
+    )
+    verdict = r.verdict(RULE, refusing(290), ANCHOR)
+    assert (verdict.decision, only(verdict).bound) == ("INCONCLUSIVE", None)
+
+
+def test_a_p_value_that_is_no_number_never_fails_and_never_loosens(monkeypatch: pytest.MonkeyPatch) -> None:
+    import alignmerge.policies.decide as module
+
+    losses = next(k for k in range(320) if tango_p_value(k, 0, 320, 0.05) <= 0.05)
+    real = module.measure
+
+    def broken(rule: Any, *records: Any) -> Any:
+        sample = real(rule, *records)
+        return sample if rule.metric == "refusal_rate" else replace(sample, p_value=lambda limit: -math.inf)
+
+    monkeypatch.setattr(module, "measure", broken)
+    both = r.policy(r.rule(), r.rule("arithmetic_accuracy"))
+    verdict = r.verdict(both, two(300 - losses, 0), two(300, 300, name="anchor"))
+    assert [row.decision for row in verdict.rules] == ["inconclusive", "inconclusive"]
+
+
 def test_alpha_is_the_policys() -> None:
     row = only(r.verdict(r.policy(r.rule(), alpha=0.01), refusing(288), ANCHOR))
     assert row.bound == pytest.approx(tango_bound(2, 0, 320, 0.01, "upper"))
@@ -224,7 +267,7 @@ def test_a_warning_is_given_at_the_plain_level() -> None:
     assert row.needs == power.items_needed(losses - 1, 0, 320, 0.05, 0.05, 0.05)
     warned = only(r.verdict(WARNS, refusing(100), anchor))
     assert warned.bound == pytest.approx(tango_bound(200, 0, 320, 0.05, "lower"))
-    assert "by at least" in warned.reason
+    assert "it fell by at least 0.580; the budget" in warned.reason
 
 
 def row(decision: str, severity: str = "block", value: float | None = 0.1) -> RuleResult:
@@ -449,6 +492,22 @@ def test_a_gate_that_did_not_pass_demotes_only_rules_that_ask_for_it() -> None:
     assert r.verdict(strict, set_level(0.1, 0.9), anchor).decision == "FAIL"
 
 
+def test_a_demoted_rule_says_so_where_evidence_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    anchor = set_level(1.0, 0.0, "anchor", valid=False)
+    verdict = r.verdict(AQI, refusing(290, aqi_reference={"weights": [1.0]}), anchor)
+    reason = "does not block: its validity gate did not pass on the anchor; aqi_log_j was not measured on the candidate"
+    assert (only(verdict).reason, only(verdict).severity) == (reason, "warn")
+    short = r.audit(results=[r.aqi(1.0, BASE[:150])], aqi_reference={"weights": [1.0]})
+    assert only(r.verdict(AQI, short, anchor)).reason.startswith("does not block: ")
+    import alignmerge.policies.decide as module
+
+    def breaks(*all_: Any) -> Any:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(module, "measure", breaks)
+    assert only(r.verdict(AQI, short, anchor)).reason.startswith("does not block: ")
+
+
 def test_a_demoted_rule_leaves_the_family() -> None:
     losses = next(k for k in range(320) if tango_p_value(k, 0, 320, 0.05) <= 0.05)
     rules = r.policy(r.rule(), AQI_RULE)
@@ -465,6 +524,8 @@ def test_aqi_without_a_usable_standard_error(error: float | None) -> None:
     row = only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", error=error)))
     assert (row.decision, row.value, row.bound, row.limit, row.n) == ("inconclusive", None, None, 2.0, 0)
     assert row.unit == "anchor standard errors"
+    reasons = ("aqi_log_j has no standard error on the anchor to measure the limit in", "aqi_log_j has no value on the")
+    assert row.reason.startswith(reasons)
 
 
 def test_aqi_with_a_standard_error_of_zero_has_no_room() -> None:
