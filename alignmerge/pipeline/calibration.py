@@ -53,7 +53,7 @@ class Sizes:
                 raise RecipeError(f"calibration.{key}: unknown key; known: {', '.join(sorted(known))}")
             if type(value) is not int or value < 2:
                 raise RecipeError(f"calibration.{key}: must be an integer of at least 2, not {value!a}")
-        return Sizes(**given)  # type: ignore[arg-type]
+        return Sizes(**given)
 
 
 class Collector:

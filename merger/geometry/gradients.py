@@ -56,7 +56,7 @@ def _recording(layers: Mapping[str, nn.Linear]) -> Iterator[tuple[dict[str, Tens
     def record(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             inputs[name] = args[0].detach()
-            output.register_hook(lambda grad: outputs.__setitem__(name, grad.detach()))
+            output.register_hook(lambda grad: outputs.__setitem__(name, grad.detach()))  # type: ignore[no-untyped-call]
 
         return hook
 

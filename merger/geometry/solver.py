@@ -16,6 +16,7 @@ Source: arXiv 2512.16245 for the three terms; their exact forms and the solver a
 moving linearisation and the skill rows are ours (method.md 3.7 of the design notes).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -239,7 +240,7 @@ class Solver:
             total += float((square if self._inverse is None else square / self._inverse[name]).sum())
             module.weight.data.copy_(self.weights[name].add_(step))
             self._last[name] = step
-        return total**0.5
+        return math.sqrt(total)
 
     def _trust(self, gap: float, tries: int = 3) -> tuple[float, float]:
         """The validation gap after the step, and the factor it was cut by: halved while the gap grows."""
