@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, variance
+from statistics import fmean
 
 from alignmerge.auditor.record import AuditRecord, Interval, MetricResult
+from alignmerge.auditor.statistics import tango
 from alignmerge.reports.model import Entry, ReportInput
 
 LEVEL = 0.95
@@ -31,45 +32,45 @@ class Ranked:
 
 
 def mean_skill(audit: AuditRecord, skills: Sequence[str]) -> Estimate | None:
-    """The mean of the skill metrics, or None when one of them has no value.
-
-    The suites share no items, so their intervals are combined as independent: half widths add in quadrature.
-    """
-    results = [audit.result(metric) for metric in skills]
-    values = [result.value for result in results if result is not None and result.value is not None]
-    if not skills or len(values) != len(skills):
-        return None
-    intervals = [result.interval for result in results if result is not None and result.interval is not None]
-    value = fmean(values)
-    if len(intervals) != len(skills):
-        return Estimate(value)
-    below = _quadrature([point - interval.low for point, interval in zip(values, intervals, strict=True)])
-    above = _quadrature([interval.high - point for point, interval in zip(values, intervals, strict=True)])
-    return Estimate(value, value - below, value + above)
-
-
-def _quadrature(widths: Sequence[float]) -> float:
-    return math.hypot(*widths) / len(widths)
+    """The mean of the skill metrics with the interval of `combined`, or None when one of them has no value."""
+    parts = [estimate_of(audit.result(metric)) for metric in skills]
+    return combined([part for part in parts if part is not None], len(skills))
 
 
 def gain(candidate: AuditRecord, anchor: AuditRecord, skills: Sequence[str]) -> Estimate | None:
     """Mean skill of the candidate minus the anchor's, paired by item; None when a skill has no item scored in both.
 
-    The interval is the normal one on the paired differences of each suite, the suites independent.
+    Each skill's difference has Tango's interval, which keeps a width where no item changed; see `combined`.
     """
-    means: list[float] = []
-    variances: list[float] = []
+    parts: list[Estimate] = []
     for metric in skills:
         differences = paired_differences(candidate, anchor, metric)
-        if len(differences) < 2:
+        if not differences:
             return None
-        means.append(fmean(differences))
-        variances.append(variance(differences) / len(differences))
-    if not means:
+        value = fmean(differences)
+        if set(differences) <= {-1.0, 0.0, 1.0}:
+            # Tango's difference is (first - second) / n: gained before lost makes more better.
+            interval = tango(differences.count(1.0), differences.count(-1.0), len(differences), LEVEL)
+            parts.append(Estimate(value, interval.low, interval.high))
+        else:
+            parts.append(Estimate(value))
+    return combined(parts, len(skills))
+
+
+def combined(parts: Sequence[Estimate], wanted: int) -> Estimate | None:
+    """The mean of `wanted` independent estimates; None when there are fewer, no interval when one has none.
+
+    The distances from the values to their limits add in quadrature, each side by itself.
+    Source: Zou and Donner, Stat. Med. 27 (2008) 1693-1702 (MOVER).
+    """
+    if not wanted or len(parts) != wanted:
         return None
-    value = fmean(means)
-    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * sum(variances) ** 0.5 / len(means)
-    return Estimate(value, value - half, value + half)
+    value = fmean(part.value for part in parts)
+    below = [part.value - part.low for part in parts if part.low is not None]
+    above = [part.high - part.value for part in parts if part.high is not None]
+    if len(below) != wanted or len(above) != wanted:
+        return Estimate(value)
+    return Estimate(value, value - math.hypot(*below) / wanted, value + math.hypot(*above) / wanted)
 
 
 def paired_differences(candidate: AuditRecord, anchor: AuditRecord, metric: str) -> list[float]:

@@ -113,10 +113,10 @@ def cell(entry: Entry, column: Column, best: frozenset[str]) -> Cell:
 
 
 def best_values(report: ReportInput, metric: str) -> frozenset[str]:
-    """The best printed value among the merges; empty when fewer than two have one."""
+    """The best printed value among the merges; empty when fewer than two have one or all print the same."""
     results = [result for entry in report.merges if (result := entry.audit.result(metric)) is not None]
     values = [result.value for result in results if result.value is not None]
-    if len(values) < 2:
+    if len({number(value) for value in values}) < 2:
         return frozenset()
     pick = max if results[0].direction == "higher" else min
     return frozenset({number(pick(values))})

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignmerge.auditor.record import AuditRecord, Interval, ItemScore, MetricResult
+from alignmerge.auditor.statistics import tango
 from alignmerge.reports.model import REFUSAL, SKILLS, ReportInput
 from alignmerge.reports.ranking import gain, mean_skill, paired_differences, pareto_front, rank
 
@@ -53,17 +54,21 @@ def test_gain_is_paired_by_item_and_skips_unscored() -> None:
     estimate = gain(candidate, anchor, ("a",))
     assert estimate is not None
     assert estimate.value == pytest.approx(1 / 3)
-    # variance of (1, 0, 0) is 1/3; standard error of the mean of 3 is 1/3
-    assert estimate.high == pytest.approx(1 / 3 + 1.959964 / 3, abs=1e-6)
+    interval = tango(1, 0, 3)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+    assert estimate.high is not None
+    assert estimate.high > 1 / 3
 
 
-def test_gain_over_oneself_is_zero_with_no_width() -> None:
+def test_gain_over_oneself_is_zero_and_keeps_a_width() -> None:
     one = record({"a": [1.0, 0.0, 1.0], "b": [0.0, 0.0, 1.0]})
     assert gain(one, one, ("a", "b")) is not None
     assert gain(one, one, ("a", "b")) == gain(one, one, ("b", "a"))
     estimate = gain(one, one, ("a",))
     assert estimate is not None
-    assert (estimate.value, estimate.low, estimate.high) == (0.0, 0.0, 0.0)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.low < estimate.value == 0.0 < estimate.high
     assert gain(one, one, ("missing",)) is None
 
 
@@ -73,6 +78,25 @@ def test_those_that_may_ship_come_first_whatever_they_gained(report: ReportInput
     entries = tuple(replace(entry, verdict=None) for entry in report.entries)
     assert len(rank(replace(report, entries=entries), REFUSAL)) == 4
     assert report.skills == SKILLS
+
+
+def test_gain_is_the_opposite_the_other_way_round() -> None:
+    one, other = (
+        record({"a": [1.0, 1.0, 0.0, 1.0], "b": [0.0, 0.0, 1.0, 0.0]}),
+        record({"a": [0.0] * 4, "b": [1.0] * 4}),
+    )
+    there, back = gain(one, other, ("a", "b")), gain(other, one, ("a", "b"))
+    assert there is not None
+    assert back is not None
+    assert there.low is not None
+    assert there.high is not None
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
+
+
+def test_values_that_are_not_yes_or_no_get_no_interval() -> None:
+    estimate = gain(record({"a": [0.5, 0.25]}), record({"a": [0.0, 0.0]}), ("a",))
+    assert estimate is not None
+    assert (estimate.value, estimate.low, estimate.high) == (0.375, None, None)
 
 
 COORDINATES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12)

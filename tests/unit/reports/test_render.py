@@ -85,6 +85,12 @@ def test_best_is_marked_with_a_word_and_only_among_merges(report: ReportInput) -
     assert best == ["linear soup", "AlignMerge"]  # equal as printed: both
 
 
+def test_nothing_is_best_where_all_print_the_same(report: ReportInput) -> None:
+    one = next(entry for entry in report.entries if entry.label == "AlignMerge")
+    twins = replace(report, entries=(one, replace(one, label="twin")))
+    assert not any(cell.best for row in comparison.view(twins).rows for cell in row.cells)
+
+
 def test_flipped_refusals_come_first_and_the_rest_is_counted(report: ReportInput) -> None:
     sheet = next(sheet for sheet in answers.view(report) if sheet.label == "task arithmetic")
     flipped, regained = sheet.refusals
