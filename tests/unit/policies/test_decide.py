@@ -78,6 +78,7 @@ def test_between_is_inconclusive_and_says_how_many_items_decide() -> None:
     assert row.needs == power.items_needed(12, 0, 320, 0.05, 0.05, 0.05)
     assert row.needs is not None
     assert row.needs > 320
+    assert "with 95 % confidence it fell by at most 0.059; " in row.reason
     assert row.reason.endswith(
         f"the budget is 0.05; about {row.needs} items would decide if the rates stay as they are"
     )
