@@ -65,9 +65,11 @@ class CompletionStore:
         with self._reported():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _prepare(self) -> None:
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -77,6 +79,8 @@ class CompletionStore:
                 f"{self.path}: not an answer store of this version (found {found}, need {SCHEMA_VERSION}); "
                 "name another file, or move this one away"
             )
+        self._db.execute("PRAGMA journal_mode=WAL")  # only now: it writes to the file
+        self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_TABLE)
         self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._db.execute("SELECT key, checkpoint, tokens, answer, finish, states FROM answers LIMIT 1").fetchall()

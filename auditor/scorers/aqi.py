@@ -33,6 +33,8 @@ LAMBDA = 0.5
 DRAWS = 1000
 # All checkpoints share the resamples, so that replicate i of two records is the same draw of pairs.
 DRAW_SEED = 20_250_613
+# With fewer, a bootstrap draw may hold one pair only, and then has no spread at all.
+MIN_PAIRS = 8
 STEPS = 300
 RATE = 0.05
 FLOOR = 1e-3
@@ -122,11 +124,13 @@ def fit(states: PairStates) -> AqiReference:
     alone, projected by sparsemax.
 
     Raises:
-        RecordError: fewer than 4 pairs, or states that are not finite.
+        RecordError: fewer than 8 pairs, or states that are not finite.
     """
     safe, unsafe = states.safe.double(), states.unsafe.double()
-    if len(states.pairs) < 4:
-        raise RecordError(f"AQI needs at least 4 calibration pairs to fit its layer weights, not {len(states.pairs)}")
+    if len(states.pairs) < MIN_PAIRS:
+        raise RecordError(
+            f"AQI needs at least {MIN_PAIRS} calibration pairs to fit its layer weights, not {len(states.pairs)}"
+        )
     if not bool(torch.isfinite(safe).all() and torch.isfinite(unsafe).all()):
         raise RecordError("AQI: hidden states are not finite; the model is broken")
     unit = torch.cat([safe, unsafe]).square().mean(dim=(0, 2)).sqrt().clamp(min=1e-12)
@@ -231,10 +235,10 @@ def measure(states: PairStates, reference: AqiReference, shuffles: int = 200) ->
     """AQI of one checkpoint on these pairs.
 
     Raises:
-        RecordError: fewer than 4 pairs, another architecture, states that are not finite or all equal.
+        RecordError: fewer than 8 pairs, another architecture, states that are not finite or all equal.
     """
-    if len(states.pairs) < 4:
-        raise RecordError(f"AQI needs at least 4 pairs, not {len(states.pairs)}")
+    if len(states.pairs) < MIN_PAIRS:
+        raise RecordError(f"AQI needs at least {MIN_PAIRS} pairs, not {len(states.pairs)}")
     safe, unsafe = pool(states, reference)
     j = float(separation(safe, unsafe)[0])
     if not 0.0 < j < float("inf"):
