@@ -51,11 +51,14 @@ def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
     model_class = causal_model_class(model_type)
     if model_class is None:
         raise UnsafeFormat(f"config.json: transformers has no causal language model of type {model_type!a} itself")
+    from huggingface_hub.errors import StrictDataclassError
+
     kind = getattr(torch, dtype)
     try:
         native = config_class(model_type).from_dict({key: value for key, value in config.items() if key != "auto_map"})
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: not a {model_type} configuration: {error}") from None
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"config.json: not a {model_type} configuration: {reason}") from None
     with _no_progress_bars():
         model, report = model_class.from_pretrained(
             None,

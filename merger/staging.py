@@ -103,6 +103,10 @@ class Staging:
                 "remove it or choose another output folder"
             )
         self.folder.mkdir(exist_ok=True)
+        finished = self._journal()
+        for path in list(self.folder.iterdir()):
+            if path.name not in finished:  # what a kill left half done, temporary files of our own included
+                path.unlink()
 
     def _journal(self) -> dict[str, Written]:
         """Finished shards by name; a last line cut short by a crash is dropped."""
@@ -132,7 +136,7 @@ class Staging:
             StorageError, TensorMismatch: see write_shard.
         """
         finished = self._journal()
-        out = []
+        out: list[Written] = []
         for name, slots in plan:
             path = self.folder / name
             before = finished.get(name)
