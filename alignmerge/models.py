@@ -46,13 +46,12 @@ def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
         TensorMismatch: names or shapes are not exactly the model's.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
     model_type = config.get("model_type")
     model_class = causal_model_class(model_type)
     if model_class is None:
         raise UnsafeFormat(f"config.json: transformers has no causal language model of type {model_type!a} itself")
-    from huggingface_hub.errors import StrictDataclassError
-
     kind = getattr(torch, dtype)
     try:
         native = config_class(model_type).from_dict({key: value for key, value in config.items() if key != "auto_map"})
