@@ -30,13 +30,13 @@ GOLDEN: dict[str, dict[str, str]] = {
         "test": "4c6fee15d3eac67c",
     },
     "over_refusal": {
-        "train": "79cd2ee55852ee0e",
+        "train": "00aeb9ebc5fc5983",
         "calibration": "37a8eec5ff9467ca",
         "validation": "0dfc3c5de466db4f",
         "test": "00d62f8565e7027c",
     },
     "refusal": {
-        "train": "1fc2abe2f5733914",
+        "train": "36932b4a4f01a41f",
         "calibration": "26f48ac9f0b3543a",
         "validation": "e6d8e780d2e72ad4",
         "test": "0cc1d39b643bf884",
