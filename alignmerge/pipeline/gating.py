@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alignmerge import __version__, jsonio
 from alignmerge.auditor import record
-from alignmerge.errors import Inconclusive
+from alignmerge.errors import Inconclusive, RecordError
 from alignmerge.policies.decide import decide
 from alignmerge.policies.explain import verdict_lines
 from alignmerge.policies.reasons import figure
@@ -21,15 +21,40 @@ from alignmerge.terminal import printable
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "inconclusive": "magenta"}
 
 
-def load_audit(path: Path) -> record.AuditRecord:
-    """The audit at `path` (a folder or its audit.json).
+def load_audit(path: Path, role: str | None = None) -> record.AuditRecord:
+    """The audit at `path`: an audit.json, its folder, or the folder of one merge, of which `role` is taken.
 
     Raises:
         Inconclusive: a folder that holds no audit, such as a merge that was never gated.
+        RecordError: a folder that holds several merges.
     """
     if path.is_dir() and not (path / "audit.json").is_file():
-        raise Inconclusive(f"{path}: holds no audit.json, so nothing can be decided; run `alignmerge audit` first")
+        found = _of_run(path, role or "merge")
+        if found is None:
+            raise Inconclusive(f"{path}: holds no audit.json, so nothing can be decided; run `alignmerge audit` first")
+        return record.load(found)
     return record.load(path)
+
+
+def _of_run(path: Path, role: str) -> Path | None:
+    """Where the run in `path` keeps the audit of the one checkpoint with this role; None when there is no run."""
+    run = next((place for place in (path / "records", path) if (place / "run.json").is_file()), None)
+    if run is None:
+        return None
+    entries = [row for row in jsonio.read(run / "run.json").get("entries", ()) if row.get("role") == role]
+    if len(entries) != 1:
+        raise RecordError(
+            f"{run / 'run.json'}: holds {len(entries)} audits of a {role}; name one folder in its audits/"
+        )
+    return run / str(entries[0]["audit"])
+
+
+def _anchor_of(audit: Path, anchor: Path | None) -> record.AuditRecord | None:
+    """The anchor's audit: the one named, else the one that the merge's own records hold."""
+    if anchor is not None:
+        return load_audit(anchor, "anchor")
+    own = _of_run(audit, "anchor") if audit.is_dir() and not (audit / "audit.json").is_file() else None
+    return None if own is None else record.load(own)
 
 
 def verdict_table(verdict: Verdict) -> Table:
@@ -68,7 +93,7 @@ def gate(
     verdict = decide(
         load_policy(policy),
         load_audit(audit),
-        None if anchor is None else load_audit(anchor),
+        _anchor_of(audit, anchor),
         [load_audit(path) for path in experts],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,

@@ -103,6 +103,9 @@ def test_passing_merge_is_published_with_its_records_and_verifies(
     assert (out / "records" / "report.html").is_file()
     assert run("verify", out).exit_code == 0
     assert not list(tmp_path.glob("out.*"))
+    again = run("gate", out, "--policy", policies["permissive"], "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["predicate"]["verificationResult"] == "PASSED"
 
     weights = out / "model.safetensors"
     data = bytearray(weights.read_bytes())
