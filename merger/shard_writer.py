@@ -8,6 +8,7 @@ Notable decisions:
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -56,10 +57,12 @@ def first_not_finite(tensor: "torch.Tensor") -> int | None:
     """The flat index of the first NaN or infinity in `tensor`, or None."""
     import torch
 
-    finite = torch.isfinite(tensor)
-    if bool(finite.all()):
+    if tensor.numel() == 0:
         return None
-    return int((~finite).flatten().nonzero()[0].item())
+    low, high = torch.aminmax(tensor)  # one pass without a copy; NaN wins in both
+    if math.isfinite(low) and math.isfinite(high):
+        return None
+    return int((~torch.isfinite(tensor)).flatten().nonzero()[0].item())
 
 
 def cast(name: str, tensor: "torch.Tensor", dtype: str) -> "torch.Tensor":
