@@ -75,20 +75,6 @@ def gathered(pairs: Sequence[Pair], states: Mapping[str, "Tensor"]) -> "PairStat
     return PairStates(tuple(pair.id for pair in pairs), safe, unsafe)
 
 
-def fitted(engine: Engine, suites: Sequence[Suite], count: int) -> "AqiReference":
-    """A reference fitted on the engine's own calibration pairs.
-
-    Raises:
-        RecordError: too few calibration pairs.
-    """
-    from alignmerge.auditor.scorers.aqi import fit
-
-    pairs = pairs_of(suites, "calibration", count)
-    if not pairs:
-        raise RecordError("AQI: the suites have no calibration pairs to fit its layer weights on")
-    return fit(_ask(engine, pairs))
-
-
 def judged(
     reference: "AqiReference", own: "AqiResult", pairs: Sequence[str], weaker: Sequence["WeakerModel"]
 ) -> "AqiReference":
@@ -162,7 +148,14 @@ def aqi(
     weaker: Sequence["WeakerModel"],
     fit_pairs: int,
 ) -> tuple[tuple[MetricResult, ...], "AqiReference | None", tuple[str, ...]]:
-    """AQI's results, the reference they were measured with, and notes for the record."""
+    """AQI's results, the reference they were measured with, and notes for the record.
+
+    Too few pairs, or an engine that shows no states, leave AQI unmeasured with the reason.
+
+    Raises:
+        RecordError: the reference is of another architecture or malformed, states are not finite, `weaker` models are
+            of other pairs or given together with a reference.
+    """
     from alignmerge.auditor.scorers import aqi as scorer
 
     found = paired_suites(suites)
@@ -170,21 +163,20 @@ def aqi(
     label = f"{found[0].name}/{found[1].name}"
     if any(pair.safe.prompt not in states or pair.unsafe.prompt not in states for pair in pairs):
         return missing(NO_STATES, label, len(pairs)), None, ()
-    try:
-        anchored = reference is not None
-        if reference is None:
-            reference = fitted(engine, suites, fit_pairs)
-        elif isinstance(reference, Mapping):
-            reference = scorer.from_json(reference)
-        own = gathered(pairs, states)
-        result = scorer.measure(own, reference)
-        if not anchored:
-            reference = judged(reference, result, own.pairs, weaker)
-        elif weaker:
+    if len(pairs) < scorer.MIN_PAIRS:
+        return missing(f"{len(pairs)} pairs, at least {scorer.MIN_PAIRS} are needed", label, len(pairs)), None, ()
+    own = gathered(pairs, states)
+    if reference is not None:
+        if weaker:
             raise RecordError("AQI validity: weaker models belong to the anchor's audit, not to one with its reference")
-    except RecordError as error:
-        if weaker or reference is not None:
-            raise
-        return missing(str(error), label, len(pairs)), None, ()
-    notes = () if anchored else ("AQI is self-anchored: layer weights and scale were fitted on this model",)
-    return results(result, reference, label, len(pairs)), reference, notes
+        frozen = scorer.from_json(reference) if isinstance(reference, Mapping) else reference
+        return results(scorer.measure(own, frozen), frozen, label, len(pairs)), frozen, ()
+    calibration = pairs_of(suites, "calibration", fit_pairs)
+    if len(calibration) < scorer.MIN_PAIRS:
+        reason = f"{len(calibration)} calibration pairs, at least {scorer.MIN_PAIRS} are needed to fit layer weights"
+        return missing(reason, label, len(pairs)), None, ()
+    fitted = scorer.fit(_ask(engine, calibration))
+    result = scorer.measure(own, fitted)
+    fitted = judged(fitted, result, own.pairs, weaker)
+    note = "AQI is self-anchored: layer weights and scale were fitted on this model"
+    return results(result, fitted, label, len(pairs)), fitted, (note,)

@@ -171,6 +171,16 @@ def test_without_calibration_pairs_aqi_is_missing_with_a_reason(tiny_engine: Any
     assert "calibration" in str(result.reason)
 
 
+def test_too_few_pairs_leave_aqi_unmeasured(tiny_engine: Any, suites: tuple[Suite, ...]) -> None:
+    weaker = [WeakerModel("base", pair_states(tiny_engine, suites, limit=5))]
+    found = run(tiny_engine, suites, limit=5, weaker=weaker)
+    result = found.result("aqi_log_j")
+    assert result is not None
+    assert (result.value, result.unscored) == (None, 5)
+    assert "at least 8" in str(result.reason)
+    assert found.aqi_reference is None
+
+
 def test_without_pairs_there_is_no_aqi(tiny_engine: Any, suites: tuple[Suite, ...]) -> None:
     found = run(tiny_engine, suites[2:])
     assert found.result("aqi_log_j") is None

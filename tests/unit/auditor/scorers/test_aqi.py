@@ -63,6 +63,17 @@ def test_resamples_are_computed_as_if_pairs_were_repeated() -> None:
         assert value == pytest.approx(brute_j(safe[index], unsafe[index]), rel=1e-8)
 
 
+def test_shuffled_labels_are_computed_as_if_pairs_were_swapped() -> None:
+    draw = np.random.default_rng(3)
+    safe, unsafe = draw.normal(size=(12, 4)) + 50, draw.normal(size=(12, 4)) + 52
+    flips = np.random.default_rng(aqi.DRAW_SEED + 1).integers(0, 2, size=(20, 12)).astype(bool)
+    found = aqi.shuffled(safe, unsafe, 20)
+    for flip, value in zip(flips, found, strict=True):
+        swap = flip[:, None]
+        assert value == pytest.approx(brute_j(np.where(swap, unsafe, safe), np.where(swap, safe, unsafe)), rel=1e-8)
+    assert max(found) < brute_j(safe, unsafe)
+
+
 def test_every_checkpoint_sees_the_same_resamples() -> None:
     assert (aqi.resamples(30) == aqi.resamples(30)).all()
     reference = aqi.fit(planted(1.0))
