@@ -100,8 +100,8 @@ def _bucket(counts: "Tensor", wanted: int) -> tuple[int, int]:
     """The bucket that holds the `wanted`-th largest entry, and how many entries lie in buckets above it."""
     from_top = counts.flip(0).cumsum(0)
     position = int((from_top >= wanted).nonzero()[0])
-    above = int(from_top[position - 1]) if position else 0
-    return len(counts) - 1 - position, above
+    bucket = len(counts) - 1 - position
+    return bucket, int(from_top[position] - counts[bucket])
 
 
 def _share(threshold: float, ties: int, equal: dict[str, int]) -> dict[str, Cut]:
