@@ -53,6 +53,9 @@ ODD = [0.0, 1e-40, 1e-30, 1.0, 1.0000001, 1.0000002, 1.5, 2.0, 3.0, 3.0000002, 1
 ENTRY = st.tuples(st.sampled_from(ODD), st.sampled_from([1.0, -1.0])).map(lambda pair: pair[0] * pair[1])
 DENSITY = st.sampled_from([0.0, 0.01, 0.1, 0.2, 0.34, 0.5, 0.9, 1.0])
 
+# Its low bits fall into the last bucket of the second pass.
+ALL_LOW_BITS = float(torch.tensor(0x3F80FFFF, dtype=torch.int32).view(torch.float32))
+
 
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.lists(ENTRY, min_size=1, max_size=6), min_size=1, max_size=4), DENSITY)
@@ -78,7 +81,7 @@ def test_ties_at_the_threshold_are_shared_in_the_order_of_tensors() -> None:
     assert cuts(model, 0.67) == {"a": Cut(2.0, 2), "b": Cut(2.0, 1), "c": Cut(2.0, 0)}
 
 
-@pytest.mark.parametrize("value", [3.0, 3.0000002, 1e-40, 3e38])
+@pytest.mark.parametrize("value", [3.0, 3.0000002, 1e-40, 3e38, ALL_LOW_BITS])
 def test_the_threshold_is_the_exact_entry(value: float) -> None:
     exact = float(torch.tensor(value))
     model = Model({"a": torch.tensor([0.0, value, 0.0, 0.0])})
