@@ -1,16 +1,18 @@
 """Chat templates rendered where they can do no harm; this file is also run as a child process of its own.
 
 A chat template is a program that came with a checkpoint. It runs in Jinja's immutable sandbox, and only inside a child
-process whose memory, processor time and wall time the kernel limits: the sandbox stops attribute tricks, the limits
+process whose memory and time the kernel limits: the sandbox stops attribute tricks, the limits
 stop loops and giant strings. The child imports the standard library and Jinja alone, so it starts in a tenth of a
 second and none of our own code is in its reach.
 
 Notable decisions:
 - Every prompt is rendered in the child, not just a trial one: a template may behave for the trial and not afterwards.
+- The limit is on processor time: a template cannot wait for anything, and a sound one must not fail because the machine
+  is busy. A generous wall clock stands behind it.
 - The clock that templates see stands still, so a prompt is the same on every day.
 
-Protocol: one JSON object on standard input (template, prompts, tokens, wall_seconds, memory_bytes, output_bytes), one
-on standard output ({"texts": [...]} or {"error": "..."}). A kernel limit that strikes kills the child instead.
+Protocol: one JSON object on standard input (template, prompts, tokens and the limits), one on standard output
+({"texts": [...]} or {"error": "..."}). A kernel limit that strikes kills the child instead.
 """
 
 import json
@@ -101,8 +103,12 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (job["memory_bytes"], job["memory_bytes"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, job["wall_seconds"])
+    for timer, number, key in (
+        (signal.ITIMER_PROF, signal.SIGPROF, "seconds"),
+        (signal.ITIMER_REAL, signal.SIGALRM, "wall_seconds"),
+    ):
+        signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(timer, job[key])
     result = render(job)
     sys.stdout.buffer.write(json.dumps(result).encode())
     return 0

@@ -11,12 +11,12 @@ from pathlib import Path
 from alignmerge.errors import UnsafeFormat
 
 MAX_TEMPLATE_BYTES = 1_000_000
-WALL_SECONDS = 2.0
+PROCESSOR_SECONDS = 2.0
 SECONDS_PER_PROMPT = 0.002
 MEMORY_BYTES = 512 * 1024 * 1024
 OUTPUT_BYTES = 4_000_000
 OUTPUT_BYTES_PER_PROMPT = 20_000
-START_SECONDS = 30.0
+WALL_SECONDS = 120.0
 TRIAL = "What is the capital of France?"
 
 
@@ -46,16 +46,17 @@ class ChatTemplate:
         """
         if len(self.source.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
             raise UnsafeFormat(f"chat template: larger than {MAX_TEMPLATE_BYTES} bytes; no template needs that")
-        wall_seconds = WALL_SECONDS + SECONDS_PER_PROMPT * len(prompts)
+        seconds = PROCESSOR_SECONDS + SECONDS_PER_PROMPT * len(prompts)
         job = {
             "template": clean(self.source),
             "prompts": [clean(prompt) for prompt in prompts],
             "tokens": dict(self.tokens),
-            "wall_seconds": wall_seconds,
+            "seconds": seconds,
+            "wall_seconds": WALL_SECONDS + seconds,
             "memory_bytes": MEMORY_BYTES + 8 * sum(len(prompt) for prompt in prompts),
             "output_bytes": OUTPUT_BYTES + OUTPUT_BYTES_PER_PROMPT * len(prompts),
         }
-        return _run(json.dumps(job).encode(), wall_seconds + START_SECONDS)
+        return _run(json.dumps(job).encode(), 2 * WALL_SECONDS + seconds)
 
 
 def _run(job: bytes, limit_seconds: float) -> list[str]:
@@ -68,7 +69,7 @@ def _run(job: bytes, limit_seconds: float) -> list[str]:
         raise UnsafeFormat("chat template: rendering did not end; use a checkpoint with a sound template") from None
     if done.returncode < 0:
         raise UnsafeFormat(
-            f"chat template: rendering took more than {WALL_SECONDS:.0f} s or "
+            f"chat template: rendering took more than {PROCESSOR_SECONDS:.0f} s or "
             f"{MEMORY_BYTES // 2**20} MB and was stopped (signal {-done.returncode})"
         )
     try:
