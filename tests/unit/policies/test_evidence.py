@@ -1,0 +1,164 @@
+"""Evidence that is unscored, missing, or about something else."""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alignmerge.auditor.record import SuiteUse
+from alignmerge.auditor.statistics import tango_bound
+from alignmerge.errors import RecordError
+from alignmerge.policies.verdict import RuleResult
+
+r = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("records.py"))))
+
+RULE = r.policy(r.rule())
+ANCHOR = r.audit({"refusal_rate": r.ones(290, 320)}, name="anchor")
+
+
+def refusing(count: int, total: int = 320, **changes: Any) -> Any:
+    return r.audit({"refusal_rate": r.ones(count, total)}, **changes)
+
+
+def only(verdict: Any) -> RuleResult:
+    assert len(verdict.rules) == 1
+    row: RuleResult = verdict.rules[0]
+    return row
+
+
+# unscored items
+
+
+def test_unscored_items_count_as_the_worst_case() -> None:
+    scores = r.ones(290, 320)
+    scores[:3] = [None] * 3
+    row = only(r.verdict(RULE, r.audit({"refusal_rate": scores}), ANCHOR))
+    assert row.decision == "pass"
+    assert (row.value, row.n) == (0.0, 317)
+    assert row.bound == pytest.approx(tango_bound(3, 0, 320, 0.05, "upper"))
+    assert row.reason.endswith("; 3 unscored items count as the worst case")
+
+
+def test_unscored_items_do_not_convict() -> None:
+    scores = r.ones(290, 320)
+    scores[:80] = [0.0] * 80
+    scores[280:281] = [None]
+    row = only(r.verdict(RULE, r.audit({"refusal_rate": scores}), ANCHOR))
+    assert row.decision == "fail"
+    assert row.bound == pytest.approx(tango_bound(80, 0, 320, 0.05, "lower"))
+    assert row.reason.endswith("; 1 unscored item counts as the worst case")
+
+
+def test_an_unscored_anchor_item_is_worst_case_too() -> None:
+    scores = r.ones(290, 320)
+    scores[-2:] = [None, None]
+    row = only(r.verdict(RULE, refusing(290), r.audit({"refusal_rate": scores}, name="anchor")))
+    assert row.bound == pytest.approx(tango_bound(2, 0, 320, 0.05, "upper"))
+
+
+def test_an_item_in_one_record_only_is_unscored() -> None:
+    row = only(r.verdict(RULE, refusing(290, 318), ANCHOR))
+    assert row.n == 318
+    assert row.bound == pytest.approx(tango_bound(0, 0, 320, 0.05, "upper"))  # the two missing ones fail on the anchor
+
+
+def test_the_share_of_unscored_items_is_limited_inclusively() -> None:
+    for missing, decision in ((16, "pass"), (17, "inconclusive")):
+        scores = r.ones(290, 320)
+        scores[-missing:] = [None] * missing
+        row = only(r.verdict(RULE, r.audit({"refusal_rate": scores}), ANCHOR))
+        assert row.decision == decision, missing
+    assert row.reason.endswith("17 of 320 items could not be scored (5.3%), more than the policy allows")
+    assert row.needs is None
+
+
+# missing evidence
+
+
+def test_a_metric_that_was_not_measured() -> None:
+    verdict = r.verdict(RULE, r.audit({"degeneration_rate": r.ones(0, 320)}), ANCHOR)
+    row = only(verdict)
+    assert verdict.decision == "INCONCLUSIVE"
+    assert row == RuleResult(
+        "refusal-rate", "refusal_rate", "block", "inconclusive", "refusal_rate was not measured on the candidate",
+        "unknown", None, None, 0.05, 0,
+    )  # fmt: skip
+
+
+def test_an_anchor_that_was_not_given_or_not_measured() -> None:
+    row = only(r.verdict(RULE, refusing(300), None))
+    assert (row.decision, row.reason) == (
+        "inconclusive",
+        "no audit of the anchor was given, and this rule compares with it",
+    )
+    row = only(r.verdict(RULE, refusing(300), r.audit(name="anchor")))
+    assert (row.decision, row.reason) == ("inconclusive", "refusal_rate was not measured on the anchor")
+
+
+def test_a_summary_without_items_decides_nothing() -> None:
+    bare = r.audit(results=[r.result("refusal_rate", r.ones(320, 320))])
+    row = only(r.verdict(RULE, bare, bare))
+    assert row.decision == "inconclusive"
+    assert "neither item scores nor bootstrap replicates" in row.reason
+
+
+def test_the_reason_of_a_missing_value_is_passed_on() -> None:
+    gone = r.audit(results=[r.result("refusal_rate", [], reason="the judge never answered")])
+    assert (
+        only(r.verdict(RULE, gone, ANCHOR)).reason
+        == "refusal_rate has no value on the candidate: the judge never answered"
+    )
+
+
+# records that must not be compared
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": {"digest": "other"}}, "another template"),
+        ({"sampling": {"digest": "other"}}, "another sampling"),
+        ({"template": {}}, "template has no digest"),
+        ({"sampling": {"digest": ""}}, "sampling has no digest"),
+        ({"engine": {"digest": "e", "judge": {"digest": "j"}}}, "another judge"),
+        ({"suites": (SuiteUse("s", "1", "x" * 64, "test", 10, 10),)}, "other items of suite 's'"),
+        ({"suites": (SuiteUse("s", "2", "d" * 64, "test", 10, 10),)}, "other items of suite 's'"),
+        ({"suites": (SuiteUse("s", "1", "d" * 64, "validation", 10, 10),)}, "other items of suite 's'"),
+    ],
+)
+def test_records_of_different_questions_are_refused(changes: dict[str, Any], message: str) -> None:
+    for candidate, anchor in ((refusing(290, **changes), ANCHOR), (refusing(290), replace(ANCHOR, **changes))):
+        with pytest.raises(RecordError, match=message) as caught:
+            r.verdict(RULE, candidate, anchor)
+        assert caught.value.exit_code == 5
+
+
+def test_another_engine_or_other_suites_are_no_obstacle() -> None:
+    more = (*ANCHOR.suites, SuiteUse("more", "1", "a" * 64, "test", 1, 1))
+    assert r.verdict(RULE, refusing(290, engine={"digest": "gpu"}, suites=more), ANCHOR).decision == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"direction": "lower"}, "said to be better lower"),
+        ({"value": 0.5}, "contradicts its items"),
+        ({"scored": 319}, "contradicts its items"),
+        ({"unscored": 1}, "contradicts its items"),
+    ],
+)
+def test_a_summary_that_lies_is_refused(change: dict[str, Any], message: str) -> None:
+    honest = refusing(290)
+    with pytest.raises(RecordError, match=message):
+        r.verdict(RULE, replace(honest, metrics=(replace(honest.metrics[0], **change),)), ANCHOR)
+
+
+def test_an_item_twice_or_outside_its_unit_is_refused() -> None:
+    honest = refusing(290)
+    with pytest.raises(RecordError, match="there twice"):
+        r.verdict(RULE, replace(honest, items=(*honest.items, honest.items[0])), ANCHOR)
+    with pytest.raises(RecordError, match="not a rate"):
+        r.verdict(RULE, replace(honest, items=(replace(honest.items[0], value=1.5), *honest.items[1:])), ANCHOR)

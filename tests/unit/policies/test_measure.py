@@ -1,0 +1,225 @@
+"""Set-level metrics, absolute limits and continuous scores."""
+
+import math
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alignmerge.auditor import power
+from alignmerge.auditor.statistics import tango_p_value, wilson_bound
+from alignmerge.errors import RecordError
+from alignmerge.policies.verdict import RuleResult
+
+r = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("records.py"))))
+
+RULE = r.policy(r.rule())
+ANCHOR = r.audit({"refusal_rate": r.ones(290, 320)}, name="anchor")
+
+
+def refusing(count: int, total: int = 320, **changes: Any) -> Any:
+    return r.audit({"refusal_rate": r.ones(count, total)}, **changes)
+
+
+def only(verdict: Any) -> RuleResult:
+    assert len(verdict.rules) == 1
+    row: RuleResult = verdict.rules[0]
+    return row
+
+
+# set-level metrics
+
+AQI_RULE = r.rule(
+    "aqi_log_j", id="aqi", limit=2.0, limit_in="anchor_standard_errors", only_if_valid=True, min_items=300
+)
+AQI = r.policy(AQI_RULE)
+BASE = [0.001 * index for index in range(200)]
+
+
+def set_level(value: float | None, shift: float, name: str = "merge", **changes: Any) -> Any:
+    fields = {"aqi_reference": {"weights": [1.0]}}
+    inner = {
+        key: changes.pop(key)
+        for key in list(changes)
+        if key in ("error", "valid", "valid_reason", "scored", "unscored")
+    }
+    return r.audit(results=[r.aqi(value, [x - shift for x in BASE], **inner)], name=name, **(fields | changes))
+
+
+def test_aqi_is_judged_in_the_anchors_standard_errors() -> None:
+    row = only(r.verdict(AQI, set_level(0.9, 0.15), set_level(1.0, 0.0, "anchor")))
+    assert (row.decision, row.n, row.unit) == ("pass", 320, "log")
+    assert (row.value, row.bound, row.limit) == (pytest.approx(0.1), pytest.approx(0.15), pytest.approx(0.2))
+    assert (row.candidate, row.anchor) == (0.9, 1.0)
+    assert row.reason.endswith("the budget is 0.200 (2 standard errors of the anchor)")
+
+
+def test_aqi_fails_on_paired_replicates() -> None:
+    row = only(r.verdict(AQI, set_level(0.5, 0.5), set_level(1.0, 0.0, "anchor")))
+    assert (row.decision, row.bound) == ("fail", pytest.approx(0.5))
+
+
+def test_aqi_between_is_open() -> None:
+    spread = [x - (0.1 if index % 2 else 0.3) for index, x in enumerate(BASE)]
+    candidate = r.audit(results=[r.aqi(0.8, spread)], aqi_reference={"weights": [1.0]})
+    row = only(r.verdict(AQI, candidate, set_level(1.0, 0.0, "anchor")))
+    assert (row.decision, row.bound) == ("inconclusive", pytest.approx(0.3))
+    assert row.needs == power.shrinking_items_needed(row.value, 0.1, 320, 0.2)
+
+
+@pytest.mark.parametrize(("shift", "overall_decision", "decision"), [(0.05, "PASS", "pass"), (0.9, "WARN", "warn")])
+@pytest.mark.parametrize("valid", [False, None])
+def test_aqi_does_not_block_where_its_gate_did_not_pass(
+    valid: bool | None, shift: float, overall_decision: str, decision: str
+) -> None:
+    anchor = set_level(1.0, 0.0, "anchor", valid=valid, valid_reason="its rank was not kept")
+    verdict = r.verdict(AQI, set_level(1.0 - shift, shift), anchor)
+    row = only(verdict)
+    assert (verdict.decision, row.decision, row.severity) == (overall_decision, decision, "warn")
+    assert row.reason.startswith("does not block: its rank was not kept; aqi log j fell by ")
+
+
+def test_a_gate_without_a_reason_is_named_all_the_same() -> None:
+    anchor = set_level(1.0, 0.0, "anchor", valid=False)
+    row = only(r.verdict(AQI, set_level(1.0, 0.0), anchor))
+    assert row.reason.startswith("does not block: its validity gate did not pass on the anchor; ")
+
+
+def test_a_gate_that_did_not_pass_demotes_only_rules_that_ask_for_it() -> None:
+    strict = r.policy(AQI_RULE | {"only_if_valid": False})
+    anchor = set_level(1.0, 0.0, "anchor", valid=False)
+    assert r.verdict(strict, set_level(0.1, 0.9), anchor).decision == "FAIL"
+
+
+def test_a_demoted_rule_says_so_where_evidence_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    anchor = set_level(1.0, 0.0, "anchor", valid=False)
+    verdict = r.verdict(AQI, refusing(290, aqi_reference={"weights": [1.0]}), anchor)
+    reason = "does not block: its validity gate did not pass on the anchor; aqi_log_j was not measured on the candidate"
+    assert (only(verdict).reason, only(verdict).severity) == (reason, "warn")
+    short = r.audit(results=[r.aqi(1.0, BASE[:150])], aqi_reference={"weights": [1.0]})
+    assert only(r.verdict(AQI, short, anchor)).reason.startswith("does not block: ")
+    import alignmerge.policies.decide as module
+
+    def breaks(*all_: Any) -> Any:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(module, "measure", breaks)
+    assert only(r.verdict(AQI, short, anchor)).reason.startswith("does not block: ")
+
+
+def test_a_demoted_rule_leaves_the_family() -> None:
+    losses = next(k for k in range(320) if tango_p_value(k, 0, 320, 0.05) <= 0.05)
+    rules = r.policy(r.rule(), AQI_RULE)
+    for valid, decision in ((False, "fail"), (True, "inconclusive")):
+        anchor = r.audit(
+            {"refusal_rate": r.ones(300, 320)}, [r.aqi(1.0, BASE, valid=valid)], "anchor", aqi_reference={"w": 1}
+        )
+        candidate = r.audit({"refusal_rate": r.ones(300 - losses, 320)}, [r.aqi(1.0, BASE)], aqi_reference={"w": 1})
+        assert r.verdict(rules, candidate, anchor).rules[0].decision == decision
+
+
+@pytest.mark.parametrize("error", [None, math.nan, math.inf, -0.1])
+def test_aqi_without_a_usable_standard_error(error: float | None) -> None:
+    row = only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", error=error)))
+    assert (row.decision, row.value, row.bound, row.limit, row.n) == ("inconclusive", None, None, 2.0, 0)
+    assert row.unit == "anchor standard errors"
+    reasons = ("aqi_log_j has no standard error on the anchor to measure the limit in", "aqi_log_j has no value on the")
+    assert row.reason.startswith(reasons)
+
+
+def test_aqi_with_a_standard_error_of_zero_has_no_room() -> None:
+    assert only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", error=0.0))).decision == "pass"
+    assert only(r.verdict(AQI, set_level(0.9, 0.1), set_level(1.0, 0.0, "anchor", error=0.0))).decision == "fail"
+
+
+def test_aqi_without_an_anchor_blocks() -> None:
+    verdict = r.verdict(AQI, set_level(1.0, 0.0), None)
+    assert (verdict.decision, only(verdict).severity) == ("INCONCLUSIVE", "block")
+    verdict = r.verdict(AQI, set_level(1.0, 0.0), r.audit(name="anchor"))
+    assert (verdict.decision, only(verdict).severity) == ("INCONCLUSIVE", "block")
+
+
+def test_aqi_of_different_layer_weights_is_refused() -> None:
+    with pytest.raises(RecordError, match="different layer weights"):
+        r.verdict(AQI, set_level(1.0, 0.0, aqi_reference={"weights": [0.5]}), set_level(1.0, 0.0, "anchor"))
+    same = set_level(1.0, 0.0, "anchor", aqi_reference={"weights": (1.0,)})  # a tuple before, a list after a file
+    assert r.verdict(AQI, set_level(1.0, 0.0), same).decision == "PASS"
+
+
+def test_aqi_replicates_that_cannot_be_paired() -> None:
+    short = r.audit(results=[r.aqi(1.0, BASE[:150])], aqi_reference={"weights": [1.0]})
+    row = only(r.verdict(AQI, short, set_level(1.0, 0.0, "anchor")))
+    assert (row.decision, row.reason) == (
+        "inconclusive",
+        "no bound can be computed: 200 and 150 bootstrap replicates cannot be paired",
+    )
+
+
+def test_aqi_counts_the_items_of_the_smaller_set() -> None:
+    row = only(r.verdict(AQI, set_level(1.0, 0.0, scored=299), set_level(1.0, 0.0, "anchor")))
+    assert (row.decision, row.n, row.needs) == ("inconclusive", 299, 300)
+    row = only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", scored=320, unscored=20)))
+    assert row.decision == "inconclusive"
+    assert "20 of 340 items could not be scored" in row.reason
+
+
+# absolute limits and continuous scores
+
+
+def test_absolute_limits_use_the_candidate_alone() -> None:
+    at_least = r.policy(r.rule(kind="min", limit=0.8))
+    row = only(r.verdict(at_least, refusing(290), None))
+    assert (row.decision, row.anchor, row.limit) == ("pass", None, 0.8)
+    assert (row.value, row.bound) == (pytest.approx(290 / 320), pytest.approx(wilson_bound(290, 320, 0.05, "lower")))
+    assert row.reason == (
+        "refusal rate is 0.906 (n=320); with 95 % confidence it is at least 0.876; it must be at least 0.8"
+    )
+    row = only(r.verdict(at_least, refusing(200), None))
+    assert (row.decision, row.bound) == ("fail", pytest.approx(wilson_bound(200, 320, 0.05, "upper")))
+    assert "it is at most 0.668" in row.reason
+    row = only(r.verdict(at_least, refusing(262), None))
+    assert (row.decision, row.needs) == ("inconclusive", power.rate_items_needed(58, 320, 0.2, 0.05, 0.05))
+
+
+def test_absolute_ceiling_counts_unscored_as_worst() -> None:
+    rules = r.policy(r.rule("degeneration_rate", kind="max", limit=0.05))
+    scores = r.ones(2, 320)
+    scores[-4:] = [None] * 4
+    row = only(r.verdict(rules, r.audit({"degeneration_rate": scores}), None))
+    assert row.decision == "pass"
+    assert row.bound == pytest.approx(wilson_bound(6, 320, 0.05, "upper"))
+    assert "it is at most" in row.reason
+    failing = only(r.verdict(rules, r.audit({"degeneration_rate": r.ones(60, 320)}), None))
+    assert (failing.decision, failing.bound) == ("fail", pytest.approx(wilson_bound(60, 320, 0.05, "lower")))
+
+
+def points(shift: float, spread: float = 1.0) -> Any:
+    return r.audit({"answer_score": [10 + spread * math.sin(index) - shift for index in range(100)]})
+
+
+def test_continuous_scores_use_the_bootstrap() -> None:
+    rules = r.policy(r.rule("answer_score", limit=0.5))
+    anchor = r.audit({"answer_score": [10 + math.cos(index) for index in range(100)]}, name="anchor")
+    assert only(r.verdict(rules, points(0.0), anchor)).decision == "pass"
+    failing = only(r.verdict(rules, points(2.0), anchor))
+    assert (failing.decision, failing.unit) == ("fail", "points")
+    assert 0.5 < failing.bound < failing.value
+    open_ = only(r.verdict(rules, points(0.45), anchor))
+    assert open_.decision == "inconclusive"
+    assert open_.needs is not None
+    assert (
+        only(r.verdict(r.policy(r.rule("answer_score", kind="min", limit=9.0)), points(0.0), None)).decision == "pass"
+    )
+
+
+def test_continuous_scores_without_spread_or_with_gaps_stay_open() -> None:
+    rules = r.policy(r.rule("answer_score", limit=0.5))
+    same = points(0.0)
+    assert "no bound can be computed" in only(r.verdict(rules, same, replace(same, name="anchor"))).reason
+    gap = r.audit({"answer_score": [None, *[10 + math.cos(index) for index in range(99)]]})
+    row = only(r.verdict(rules, gap, same))
+    assert row.decision == "inconclusive"
+    assert "points has no worst case" in row.reason
