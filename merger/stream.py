@@ -20,7 +20,7 @@ from alignmerge.merger.layout import copy_companions, plan_shards, write_index
 from alignmerge.merger.methods import MergeMethod, get
 from alignmerge.merger.recipe import Recipe, resolve
 from alignmerge.merger.record import Input, MergeRecord
-from alignmerge.merger.shard_writer import Slot, cast
+from alignmerge.merger.shard_writer import Slot, Written, cast
 from alignmerge.merger.staging import Staging, check_target
 from alignmerge.provenance import manifest as manifests
 from alignmerge.provenance.manifest import Manifest
@@ -116,16 +116,7 @@ def stage(
         with show(f"merge {recipe.method}", len(slots)) as track:
             produce = _counted(_producer(method, ingredients, stats, recipe.parameters), track)
             written = staging.shards(shards, produce, track.advance)
-        write_index(staging.folder, shards)
-        copy_companions(ingredients.anchor, staging.folder, recipe.dtype)
-        manifest = manifests.build_manifest(
-            staging.folder,
-            tensor_count=len(slots),
-            parameter_count=sum(ingredients.anchor.tensors[name].parameters for name in ingredients.names),
-            known=tuple(shard.file for shard in written),
-        )
-        manifests.write(manifest, staging.folder)
-        sums = {name: value for shard in written for name, value in shard.tensors.items()}
+        manifest = _complete(staging.folder, ingredients, shards, written, recipe.dtype)
         done = MergeRecord(
             recipe=recipe.to_json(),
             inputs=inputs,
@@ -133,10 +124,30 @@ def stage(
             account=method.account(stats) if method.account else {},
             notes=_notes(ingredients, staging),
             output_digest=manifest.digest,
-            tensor_digest=_tensor_digest(slots, sums),
+            tensor_digest=_tensor_digest(slots, written),
         )
         merge_record.write(done, staging.folder)
         yield Staged(staging.folder, manifest, done, staging)
+
+
+def _complete(
+    folder: Path,
+    ingredients: Ingredients,
+    shards: Sequence[tuple[str, Sequence[Slot]]],
+    written: Sequence[Written],
+    dtype: str,
+) -> Manifest:
+    """The manifest, stored in `folder` after everything it lists."""
+    write_index(folder, shards)
+    copy_companions(ingredients.anchor, folder, dtype)
+    manifest = manifests.build_manifest(
+        folder,
+        tensor_count=len(ingredients.names),
+        parameter_count=sum(ingredients.anchor.tensors[name].parameters for name in ingredients.names),
+        known=tuple(shard.file for shard in written),
+    )
+    manifests.write(manifest, folder)
+    return manifest
 
 
 def merge_in_memory(recipe: Recipe, *, materials: Any = None, show: Show = progress.track) -> "dict[str, torch.Tensor]":
@@ -177,6 +188,7 @@ def _notes(ingredients: Ingredients, staging: Staging) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes + staging.notes))
 
 
-def _tensor_digest(slots: Sequence[Slot], sums: Mapping[str, str]) -> str:
+def _tensor_digest(slots: Sequence[Slot], written: Sequence[Written]) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor, whatever files they lie in."""
+    sums = {name: value for shard in written for name, value in shard.tensors.items()}
     return jsonio.digest([[slot.name, slot.dtype, list(slot.shape), sums[slot.name]] for slot in slots])
