@@ -27,14 +27,28 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_target(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise UsageError unless `out` is free: absent or an empty folder, and neither an input nor inside one."""
+def check_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if `out` is, holds or lies in one of the `inputs`."""
     target = out.resolve()
     for folder in inputs:
         real = folder.resolve()
         if target == real or target.is_relative_to(real) or real.is_relative_to(target):
             raise UsageError(f"{out}: is, holds or lies in the input {folder}; choose another folder")
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+
+
+def check_target(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError unless `out` is free: absent or an empty folder, and neither an input nor inside one.
+
+    Raises:
+        UsageError: as said.
+        StorageError: it cannot be looked at.
+    """
+    check_apart(out, inputs)
+    try:
+        free = not out.is_symlink() and (not out.exists() or (out.is_dir() and not any(out.iterdir())))
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be looked at: {error.strerror}") from None
+    if not free:
         raise UsageError(f"{out}: already exists and is not an empty folder")
 
 
@@ -106,7 +120,10 @@ class Staging:
         finished = self._journal()
         for path in list(self.folder.iterdir()):
             if path.name not in finished:  # what a kill left half done, temporary files of our own included
-                path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def _journal(self) -> dict[str, Written]:
         """Finished shards by name; a last line cut short by a crash is dropped."""
@@ -185,10 +202,19 @@ class Staging:
             jsonio.fsync_dir(self.out.parent)
         except OSError as error:
             raise StorageError(f"{self.out}: cannot be published: {error.strerror}") from None
-        self.discard()
+        self._remove()
         return self.out
 
     def discard(self) -> None:
-        """Remove OUT.partial with everything in it."""
+        """Remove OUT.partial with everything in it.
+
+        Raises:
+            StorageError: something of it is still there, so the checkpoint may be too.
+        """
+        self._remove()
+        if self.root.exists():
+            raise StorageError(f"{self.root}: could not be removed; it holds a checkpoint that is not to be used")
+
+    def _remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self._release()

@@ -1,9 +1,12 @@
 """The model card of a merge: what it was made of, how, and what a policy said of it."""
 
+from alignmerge import jsonio
 from alignmerge.merger.record import MergeRecord
 from alignmerge.policies.explain import verdict_lines
 from alignmerge.policies.verdict import Verdict
 from alignmerge.terminal import printable
+
+CARD = "README.md"
 
 
 def card(record: MergeRecord, verdict: Verdict | None) -> str:
@@ -24,6 +27,8 @@ def card(record: MergeRecord, verdict: Verdict | None) -> str:
         lines += ["verdict: ungated. Nobody measured whether this merge kept its anchor's alignment.", ""]
     else:
         lines += ["```text", *(printable(line) for line in verdict_lines(verdict)), "```", ""]
-    lines += ["## Recipe", "", "```yaml", yaml.safe_dump(dict(record.recipe), sort_keys=False).strip(), "```", ""]
+    # Through JSON and sorted, so that a record read back gives the same bytes as the one that was written.
+    recipe = yaml.safe_dump(jsonio.loads(jsonio.canonical(record.recipe)), sort_keys=True)
+    lines += ["## Recipe", "", "```yaml", recipe.strip(), "```", ""]
     lines += [f"Checkpoint digest (SHA-256 of its manifest): `{record.output_digest}`", ""]
     return "\n".join(lines)

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge import __version__, jsonio
 from alignmerge.auditor.record import AuditRecord
-from alignmerge.errors import UsageError
+from alignmerge.errors import AlignMergeError, RecordError, StorageError, UsageError
 from alignmerge.merger.ingredients import Ingredients, open_ingredients
 from alignmerge.merger.methods import get
 from alignmerge.merger.recipe import Recipe, resolve
 from alignmerge.merger.record import MergeRecord
+from alignmerge.merger.staging import check_apart, check_target
 from alignmerge.merger.stream import Staged, stage
 from alignmerge.pipeline.bench import AuditPlan, Bench
 from alignmerge.pipeline.calibration import Collector
-from alignmerge.pipeline.runfolder import RunFolder
+from alignmerge.pipeline.card import CARD, card
+from alignmerge.pipeline.runfolder import LABEL, RunFolder, unique_labels
 from alignmerge.policies.decide import decide
 from alignmerge.policies.schema import Policy
 from alignmerge.policies.verdict import Verdict
 from alignmerge.progress import say
+from alignmerge.suites.registry import get_suite
 
 if TYPE_CHECKING:
     from alignmerge.auditor.engines.transformers_engine import TransformersEngine
@@ -83,30 +86,44 @@ class Comparison:
         folder: RunFolder,
         bench: Bench,
         *,
+        publish_to: Mapping[str, Path],
         policy: Policy | None = None,
         also: Sequence[Policy] = (),
         audit_experts: bool = True,
         before_publish: Callable[[Staged], None] | None = None,
     ) -> None:
+        """Whatever can be refused is refused here, before any model answers. `publish_to`: label to final place.
+
+        Raises:
+            UsageError: a label, target, skill or knob that cannot be used.
+            InputRejected, StorageError: see open_ingredients.
+        """
         self.recipes = {one.label: one.recipe(recipe) for one in contestants}
-        if len(self.recipes) != len(contestants):
-            raise UsageError("methods: each label may be used once")
         self.folder, self.bench, self.policy, self.also = folder, bench, policy, tuple(also)
+        self._targets = dict(publish_to)
+        _check_labels([one.label for one in contestants])
+        folder.check()
+        asking = [one for one in self.recipes.values() if "calibration" in get(one.method).needs]
+        self._collectors = {one.digest: collector(one) for one in asking}
         self.inputs: Ingredients = open_ingredients(resolve(next(iter(self.recipes.values()))))
+        check_apart(folder.path, input_folders(self.inputs))
+        for target in publish_to.values():
+            check_target(target, input_folders(self.inputs))
+        names = [expert.name for expert in self.inputs.experts]
+        self.expert_labels = unique_labels(names, taken=("anchor", *self.recipes))
         self._audit_experts, self._before_publish = audit_experts, before_publish
         self.verdicts: dict[str, Verdict | None] = {}
         self.further: dict[str, list[Verdict]] = {}
-        asking = [one for one in self.recipes.values() if "calibration" in get(one.method).needs]
-        self._collectors = {one.digest: Collector(one) for one in asking}
 
-    def run(self, publish_to: Mapping[str, Path]) -> Outcome:
-        """Everything, in order. `publish_to` maps labels to where an accepted merge goes.
+    def run(self) -> Outcome:
+        """Everything, in order.
 
         Raises: see stage, audit and decide; records made before a failure stay in the folder, without run.json.
         """
+        self.folder.start()
         anchor = self._anchor()
         experts = self._experts()
-        merges = tuple(self._contest(label, anchor, publish_to[label]) for label in self.recipes)
+        merges = tuple(self._contest(label, anchor, self._targets[label]) for label in self.recipes)
         return Outcome(anchor, experts, merges, self.folder.path)
 
     def _anchor(self) -> AuditRecord:
@@ -122,8 +139,7 @@ class Comparison:
         found: dict[str, AuditRecord] = {}
         if not (self._audit_experts or self._collectors):
             return found
-        for expert in self.inputs.experts:
-            label = expert_label(expert.name)
+        for label, expert in zip(self.expert_labels, self.inputs.experts, strict=True):
             say(f"expert {expert.name}")
             engine = self.bench.engine(expert)
             for collector in self._collectors.values():
@@ -144,19 +160,32 @@ class Comparison:
             return self._judge(label, staged, anchor)
 
     def _judge(self, label: str, staged: Staged, anchor: AuditRecord) -> Gated:
-        from alignmerge.merger.checkpoint import open_checkpoint
-
-        engine: TransformersEngine = self.bench.engine(open_checkpoint(staged.folder))
-        audit = self.bench.audit(engine, staged.manifest.digest, label)
-        verdict, also = self._decide(audit, anchor)
-        self.verdicts[label], self.further[label] = verdict, also
-        self.folder.add(label, "merge", audit, merge=staged.record.to_json(), verdict=verdict, also=also)
+        try:
+            audit, verdict = self._audit(label, staged, anchor)
+        except AlignMergeError as error:
+            # Refused for what it is: it must not lie there complete. A disk or server failure leaves it for a resume.
+            if not isinstance(error, StorageError):
+                staged.discard()
+            raise
         if verdict is None or verdict.exit_code == 0:
+            jsonio.write_bytes(staged.folder / CARD, card(staged.record, verdict).encode())
             if self._before_publish is not None:
                 self._before_publish(staged)
             return Gated(label, audit, verdict, staged.record, staged.publish().folder)
         staged.discard()
         return Gated(label, audit, verdict, staged.record, None)
+
+    def _audit(self, label: str, staged: Staged, anchor: AuditRecord) -> tuple[AuditRecord, Verdict | None]:
+        from alignmerge.merger.checkpoint import open_checkpoint
+
+        if staged.record.anchor != anchor.checkpoint:
+            raise RecordError(f"{label}: the anchor's files have changed since its audit; run again")
+        engine: TransformersEngine = self.bench.engine(open_checkpoint(staged.folder))
+        audit = self.bench.audit(engine, staged.manifest.digest, label)
+        verdict, also = self._decide(audit, anchor)
+        self.verdicts[label], self.further[label] = verdict, also
+        self.folder.add(label, "merge", audit, merge=staged.record.to_json(), verdict=verdict, also=also)
+        return audit, verdict
 
     def _decide(self, audit: AuditRecord, anchor: AuditRecord) -> tuple[Verdict | None, list[Verdict]]:
         def one(policy: Policy) -> Verdict:
@@ -165,10 +194,30 @@ class Comparison:
         return (one(self.policy) if self.policy else None), [one(policy) for policy in self.also]
 
 
-def expert_label(name: str) -> str:
-    """A plain label for an expert's reference: the last part of its name."""
-    text = name.rstrip("/").replace(":", "/").split("/")[-1].split("@")[0]
-    return "".join(char if char.isalnum() or char in "._-" else "-" for char in text)[:60] or "expert"
+def _check_labels(labels: Sequence[str]) -> None:
+    for label in labels:
+        if not LABEL.fullmatch(label) or label.casefold() == "anchor":
+            raise UsageError(f"label {label!r}: letters, digits, '.', '_' and '-', and not the anchor's")
+    if len({label.casefold() for label in labels}) != len(labels):
+        raise UsageError("methods: each label may be used once")
+
+
+def collector(recipe: Recipe) -> Collector:
+    """What gathers the recipe's calibration rows, once every expert's skill is known to be a suite.
+
+    Raises:
+        RecipeError: see Collector.
+        UsageError: a skill that is no suite.
+    """
+    found = Collector(recipe)
+    for expert in recipe.experts:
+        get_suite(str(expert.skill))
+    return found
+
+
+def input_folders(inputs: Ingredients) -> list[Path]:
+    """Every folder that the inputs are read from."""
+    return [folder for checkpoint in inputs.all for folder in checkpoint.folders]
 
 
 def finish(folder: RunFolder, policies: Sequence[Policy], *, title: str, notes: Sequence[str]) -> Path:
@@ -187,4 +236,4 @@ def finish(folder: RunFolder, policies: Sequence[Policy], *, title: str, notes: 
     return report
 
 
-__all__ = ["AuditPlan", "Comparison", "Contestant", "Gated", "Outcome", "expert_label", "finish", "now"]
+__all__ = ["AuditPlan", "Comparison", "Contestant", "Gated", "Outcome", "collector", "finish", "input_folders", "now"]

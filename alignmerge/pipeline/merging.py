@@ -14,13 +14,12 @@ from alignmerge.errors import StorageError
 from alignmerge.merger.ingredients import open_ingredients
 from alignmerge.merger.methods import get
 from alignmerge.merger.recipe import Recipe
+from alignmerge.merger.staging import check_target
 from alignmerge.merger.stream import Staged, stage
 from alignmerge.pipeline.bench import AuditPlan, Bench
-from alignmerge.pipeline.calibration import Collector
-from alignmerge.pipeline.card import card
-from alignmerge.pipeline.comparing import Comparison, Contestant, Gated, expert_label, finish
-from alignmerge.pipeline.runfolder import RunFolder
-from alignmerge.pipeline.verifying import RECORDS
+from alignmerge.pipeline.card import CARD, card
+from alignmerge.pipeline.comparing import Comparison, Contestant, Gated, collector, finish, input_folders
+from alignmerge.pipeline.runfolder import RECORDS, RunFolder, final_place, unique_labels
 from alignmerge.policies.schema import Policy
 from alignmerge.policies.verdict import Verdict
 
@@ -38,30 +37,29 @@ class Merged:
 
 def merge_ungated(recipe: Recipe, out: Path, plan: AuditPlan) -> Merged:
     """The merge published at `out` without an audit; its card says so."""
-    materials, digest = None, None
+    out, materials, digest = final_place(out), None, None
     if "calibration" in get(recipe.method).needs:
-        inputs, collector = open_ingredients(recipe), Collector(recipe)
+        rows, inputs = collector(recipe), open_ingredients(recipe)
+        check_target(out, input_folders(inputs))
         with Bench(plan) as bench:
-            collector.anchor(bench.engine(inputs.anchor))
+            rows.anchor(bench.engine(inputs.anchor))
             for expert in inputs.experts:
-                collector.expert(bench.engine(expert), expert.name)
-        materials, digest = collector.materials(inputs.anchor, plan.dtype)
+                rows.expert(bench.engine(expert), expert.name)
+        materials, digest = rows.materials(inputs.anchor, plan.dtype)
     with stage(recipe, out, materials=materials, materials_digest=digest) as staged:
-        jsonio.write_bytes(staged.folder / "README.md", card(staged.record, None).encode())
+        jsonio.write_bytes(staged.folder / CARD, card(staged.record, None).encode())
         done = staged.publish()
     return Merged(done.manifest.digest, done.record.tensor_digest, None, done.folder, None)
 
 
 def merge_gated(recipe: Recipe, out: Path, policy: Policy, plan: AuditPlan, *, notes: Sequence[str] = ()) -> Merged:
     """The merge published at `out` if `policy` passes it, else `out` with its records alone."""
-    label = expert_label(out.name)
-    folder = RunFolder(out.with_name(f"{out.name}.records"))
-    folder.start()
+    out = final_place(out)
+    [label] = unique_labels([out.name], taken=("anchor",))
+    folder = RunFolder(out.with_name(f"{out.name}.partial-records"), scratch=True)
 
     def complete(staged: Staged) -> None:
-        verdict = comparison.verdicts[label]
         finish(folder, [policy], title=f"Merge {label}", notes=notes)
-        jsonio.write_bytes(staged.folder / "README.md", card(staged.record, verdict).encode())
         _move(folder.path, staged.folder / RECORDS)
 
     with Bench(plan) as bench:
@@ -70,11 +68,12 @@ def merge_gated(recipe: Recipe, out: Path, policy: Policy, plan: AuditPlan, *, n
             [Contestant(label, recipe.method, recipe.parameters)],
             folder,
             bench,
+            publish_to={label: out},
             policy=policy,
             audit_experts=False,
             before_publish=complete,
         )
-        done: Gated = comparison.run({label: out}).merges[0]
+        done: Gated = comparison.run().merges[0]
     record = done.merge
     if done.model is None:
         finish(folder, [policy], title=f"Merge {label} (rejected)", notes=notes)

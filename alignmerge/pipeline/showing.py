@@ -11,7 +11,7 @@ from alignmerge.merger.recipe import Recipe
 from alignmerge.pipeline.bench import AuditPlan, Bench
 from alignmerge.pipeline.comparing import Comparison, Contestant, Outcome, finish
 from alignmerge.pipeline.ranking import mean_skill, ranked, table
-from alignmerge.pipeline.runfolder import RunFolder
+from alignmerge.pipeline.runfolder import RunFolder, final_place
 from alignmerge.policies.explain import verdict_lines
 from alignmerge.policies.schema import Policy
 from alignmerge.policies.verdict import Verdict
@@ -85,9 +85,11 @@ def compare_and_report(
 
     Raises: see Comparison.
     """
-    folder = RunFolder(output)
-    folder.start()
+    folder = RunFolder(final_place(output))
+    targets = {one.label: folder.path / "models" / one.label for one in contestants}
     with Bench(AuditPlan(limit=limit)) as bench:
-        comparison = Comparison(recipe, contestants, folder, bench, policy=policies[0], also=policies[1:])
-        outcome = comparison.run({one.label: output / "models" / one.label for one in contestants})
+        comparison = Comparison(
+            recipe, contestants, folder, bench, publish_to=targets, policy=policies[0], also=policies[1:]
+        )
+        outcome = comparison.run()
     return Shown(outcome, finish(folder, policies, title=title, notes=notes), comparison.further)
