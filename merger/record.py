@@ -40,6 +40,11 @@ class MergeRecord:
     output_digest: str
     tensor_digest: str
 
+    @property
+    def anchor(self) -> str | None:
+        """The digest of the anchor it was measured from; None when the record names none."""
+        return next((entry.digest for entry in self.inputs if entry.role == "anchor"), None)
+
     def to_json(self) -> dict[str, Any]:
         """The record as plain data."""
         return {"schema": SCHEMA, **asdict(self)}
@@ -64,22 +69,32 @@ def write(record: MergeRecord, folder: Path) -> Path:
 
 
 def read(folder: Path) -> MergeRecord:
-    """The merge record in `folder`.
+    """The merge record in `folder`; see `read_file`."""
+    return read_file(folder / FILE_NAME)
+
+
+def read_file(path: Path) -> MergeRecord:
+    """The merge record in the file at `path`.
 
     Raises:
         StorageError: there is none, or it cannot be read.
         RecordError: it is malformed.
     """
-    path = folder / FILE_NAME
     value = jsonio.read(path)
     try:
         if value.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
         inputs = tuple(Input(**entry) for entry in value.pop("inputs"))
         record = MergeRecord(inputs=inputs, notes=tuple(value.pop("notes")), **value)
-        for text in (record.output_digest, record.tensor_digest):
-            if not isinstance(text, str):
-                raise TypeError("digests must be text")
+        _check_types(record)
         return record
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{path}: not a merge record: {error}") from None
+
+
+def _check_types(record: MergeRecord) -> None:
+    inputs = [text for entry in record.inputs for text in (entry.role, entry.reference, entry.digest)]
+    if not all(isinstance(text, str) for text in (record.output_digest, record.tensor_digest, *inputs, *record.notes)):
+        raise TypeError("digests, inputs and notes must be text")
+    if not all(isinstance(part, dict) for part in (record.recipe, record.versions, record.account)):
+        raise TypeError("recipe, versions and account must be objects")

@@ -102,7 +102,9 @@ class _Policy(_Strict):
     summary: tuple[_PolicyRow, ...]
 
 
-class _Entry(_Strict):
+class RunRow(_Strict):
+    """One row of `entries` in run.json; paths are relative to the run's folder."""
+
     label: str
     role: Role
     audit: str
@@ -111,15 +113,28 @@ class _Entry(_Strict):
     also: tuple[str, ...] = ()
 
 
-class _Run(_Strict):
+class RunFile(_Strict):
+    """run.json as it is written, checked."""
+
     schema_: Literal["alignmerge.run/1"]
     title: str
     created: str
     version: str = __version__
     policy: _Policy
-    entries: tuple[_Entry, ...]
+    entries: tuple[RunRow, ...]
     notes: tuple[str, ...] = ()
     skills: tuple[str, ...] = SKILLS
+
+
+def read_run(folder: Path) -> RunFile:
+    """`folder`/run.json alone; the records it names are not read.
+
+    Raises:
+        RecordError: malformed.
+        StorageError: it cannot be read.
+    """
+    path = folder / "run.json"
+    return _parse(jsonio.read(path), path)
 
 
 def load_run(folder: Path) -> ReportInput:
@@ -130,8 +145,7 @@ def load_run(folder: Path) -> ReportInput:
         IntegrityError: items are not the ones their audit recorded.
         StorageError: a file cannot be read.
     """
-    path = folder / "run.json"
-    run = _parse(jsonio.read(path), path)
+    run = read_run(folder)
     return ReportInput(
         title=run.title,
         created=run.created,
@@ -144,30 +158,35 @@ def load_run(folder: Path) -> ReportInput:
     )
 
 
-def _parse(value: Any, path: Path) -> _Run:
+def _parse(value: Any, path: Path) -> RunFile:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise RecordError(f"{path}: key 'schema' is not {SCHEMA!r}; write the run again with this version")
     fields = {("schema_" if key == "schema" else key): content for key, content in value.items()}
     try:
-        return _Run.model_validate_json(jsonio.canonical(fields))
+        return RunFile.model_validate_json(jsonio.canonical(fields))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{path}: {place}: {first['msg']}") from None
 
 
-def _inside(folder: Path, name: str, key: str) -> Path:
+def inside(folder: Path, name: str, key: str) -> Path:
+    """The path of the record `name` that run.json in `folder` gives under `key`.
+
+    Raises:
+        RecordError: it leaves the folder.
+    """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise RecordError(f"{folder / 'run.json'}: {key} {name!r} leaves the run's folder; copy the record into it")
     return path
 
 
-def _entry(folder: Path, row: _Entry) -> Entry:
-    audit = record.load(_inside(folder, row.audit, "audit"))
+def _entry(folder: Path, row: RunRow) -> Entry:
+    audit = record.load(inside(folder, row.audit, "audit"))
     verdict = None if row.verdict is None else _verdict(folder, row.verdict, audit)
     also = tuple(_verdict(folder, name, audit) for name in row.also)
-    merge = None if row.merge is None else jsonio.read(_inside(folder, row.merge, "merge"))
+    merge = None if row.merge is None else jsonio.read(inside(folder, row.merge, "merge"))
     if merge is not None and not isinstance(merge, dict):
         raise RecordError(f"{folder / str(row.merge)}: a merge record is a JSON object")
     pairs = tuple((extra.policy_name, extra) for extra in also)
@@ -175,7 +194,7 @@ def _entry(folder: Path, row: _Entry) -> Entry:
 
 
 def _verdict(folder: Path, name: str, audit: AuditRecord) -> Verdict:
-    path = _inside(folder, name, "verdict")
+    path = inside(folder, name, "verdict")
     verdict = from_statement(jsonio.read(path), str(path))
     if verdict.subject != audit.checkpoint:
         raise RecordError(
