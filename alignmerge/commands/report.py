@@ -16,20 +16,22 @@ from alignmerge.terminal import printable
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write; DIR/report.html by default.",
+    help="Where to write; report.html beside run.json by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
 def command(folder: Path, output: Path | None, as_json: bool) -> None:
-    """Write the HTML report of the run in DIR (its run.json and the records that names).
+    """Write the HTML report of the run in DIR or DIR/records (its run.json and the records that names).
 
     One file, no network: the same records give the same bytes.
     """
+    from alignmerge.pipeline.verifying import records_folder
     from alignmerge.reports.model import load_run
     from alignmerge.reports.render import render
 
-    report = load_run(folder)
+    run = records_folder(folder)
+    report = load_run(run)
     page = render(report).encode()
-    path = output or folder / "report.html"
+    path = output or run / "report.html"
     jsonio.write_bytes(path, page)
     if as_json:
         verdicts = {entry.label: None if entry.verdict is None else entry.verdict.decision for entry in report.merges}

@@ -13,7 +13,7 @@ from alignmerge.terminal import printable
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print what was checked as JSON.")
 def command(folder: Path, as_json: bool) -> int:
-    """Check the digests, records and verdicts in FOLDER.
+    """Check the digests, records and verdicts in FOLDER: a run, a merge, or the records of one.
 
     Exits 0 when everything agrees, whatever the verdicts say, and 5 when anything was changed, naming it.
     """
@@ -25,11 +25,14 @@ def command(folder: Path, as_json: bool) -> int:
             "checked": list(found.checked),
             "verdicts": found.verdicts,
             "findings": [{"where": one.where, "problem": one.problem} for one in found.findings],
+            "notes": list(found.notes),
         }
         click.echo(jsonio.canonical(value).decode())
         return IntegrityError.exit_code if found.findings else 0
     for one in found.findings:
         click.echo(printable(f"CHANGED {one}"), err=True)
+    for note in found.notes:
+        click.echo(printable(f"note: {note}"))
     for label, decision in found.verdicts.items():
         click.echo(printable(f"{label}: {decision}"))
     if found.findings:

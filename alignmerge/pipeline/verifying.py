@@ -1,34 +1,30 @@
 """Whether a run folder still says what it said: weights, records, verdicts and policy against each other's digests.
 
-Everything is re-derived from files: the manifest from bytes, each verdict from the audits and policy beside it.
+Everything is re-derived from files: the manifest from bytes, each verdict from the audits and policy beside it, the
+report and the model cards from the records. There are no signatures: whoever rewrites every file consistently is not
+found out.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from alignmerge import jsonio
+from alignmerge import __version__, jsonio
 from alignmerge.auditor import record
 from alignmerge.auditor.record import AuditRecord
-from alignmerge.errors import AlignMergeError, InputRejected, IntegrityError, RecordError
+from alignmerge.errors import AlignMergeError, InputRejected, IntegrityError, PolicyError, RecordError, StorageError
+from alignmerge.merger import record as merge_record
+from alignmerge.merger.record import MergeRecord
+from alignmerge.pipeline.runfolder import LABEL, RECORDS
+from alignmerge.pipeline.verifying_model import Finding, check_no_model, check_published, check_strays
 from alignmerge.policies.decide import decide
 from alignmerge.policies.schema import Policy, load_policy, policy_digest
 from alignmerge.policies.verdict import Verdict, from_statement
 from alignmerge.provenance import manifest as manifests
+from alignmerge.reports.model import RunFile, RunRow, inside, load_run, read_run
 
-RECORDS = "records"
-_RECORD_ENDINGS = (".json", ".jsonl", ".yaml", ".html")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that does not hold: the file or record it is about, and what is wrong."""
-
-    where: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,55 +34,33 @@ class Verified:
     checked: tuple[str, ...]
     verdicts: dict[str, str]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
 
 def records_folder(folder: Path) -> Path:
-    """The run folder in `folder`: itself, or its `records` (the folder of one merge).
+    """The run folder in `folder`: its `records` (the folder of one merge), or itself.
 
     Raises:
         RecordError: neither holds a run.json.
     """
-    for place in (folder, folder / RECORDS):
+    for place in (folder / RECORDS, folder):
         if (place / "run.json").is_file():
             return place
     raise RecordError(f"{folder}: no run.json here or in {RECORDS}/; name a folder that merge, compare or demo wrote")
 
 
 def verify(folder: Path) -> Verified:
-    """What holds and what does not in `folder`.
+    """What holds and what does not in `folder`: a run, one merge, its records, or a merge that was never gated.
 
     Raises:
-        RecordError: there is no run here, or run.json cannot be read as one.
-        IntegrityError, StorageError: a record cannot be read.
+        RecordError: there is neither a run nor a merge here, or run.json cannot be read as one.
+        StorageError: a file that is there cannot be read.
     """
+    run = any((place / "run.json").is_file() for place in (folder, folder / RECORDS))
+    if not run and any((folder / name).is_file() for name in (manifests.FILE_NAME, merge_record.FILE_NAME)):
+        return _ungated(folder)
     run_folder = records_folder(folder)
-    run = jsonio.read(run_folder / "run.json")
-    checked, findings, verdicts = ["run.json"], [], dict[str, str]()
-    try:
-        entries = list(run["entries"])
-        audits = {row["label"]: record.load(_inside(run_folder, row["audit"])) for row in entries}
-    except (KeyError, TypeError) as error:
-        raise RecordError(f"{run_folder / 'run.json'}: malformed: {error!r}") from None
-    policies = _policies(run_folder)
-    anchor = next((audits[row["label"]] for row in entries if row["role"] == "anchor"), None)
-    for row in entries:
-        label, audit = row["label"], audits[row["label"]]
-        checked.append(row["audit"])
-        names = [name for name in (row.get("verdict"), *row.get("also", ())) if name]
-        for name in names:
-            checked.append(name)
-            try:
-                verdict = from_statement(jsonio.read(_inside(run_folder, name)), name)
-            except InputRejected as error:
-                findings.append(Finding(name, str(error)))
-                continue
-            findings += _check_verdict(name, verdict, audit, anchor, policies)
-            verdicts.setdefault(label, verdict.decision)
-        merge = row.get("merge")
-        model = folder if run_folder != folder else folder / "models" / label
-        verdicts.setdefault(label, "ungated") if merge else None
-        findings += _check_model(model, audit, merge and jsonio.read(_inside(run_folder, merge)), checked)
-    return Verified(tuple(checked), verdicts, tuple(findings))
+    return _Run(folder, run_folder, read_run(run_folder)).verified()
 
 
 def require(verified: Verified) -> None:
@@ -99,22 +73,163 @@ def require(verified: Verified) -> None:
         raise IntegrityError("; ".join(str(finding) for finding in verified.findings))
 
 
-def _inside(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise RecordError(f"{folder / 'run.json'}: {name!r} leaves the run's folder")
-    return path
+def attempt(findings: list[Finding], where: str, read: Callable[[], T]) -> T | None:
+    """What `read` returns; None, and a finding about `where`, when the file is missing, malformed or changed."""
+    try:
+        return read()
+    except (InputRejected, PolicyError) as error:
+        findings.append(Finding(where, str(error)))
+    except StorageError as error:
+        if not isinstance(error.__context__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise
+        findings.append(Finding(where, f"missing: {error}"))
+    return None
 
 
-def _policies(run_folder: Path) -> dict[str, Policy]:
-    """The policies stored beside the records, by digest."""
-    found = (load_policy(path) for path in sorted(run_folder.glob("policy*.yaml")))
-    return {policy_digest(policy): policy for policy in found}
+def _ungated(folder: Path) -> Verified:
+    """A merge without a policy: weights against the manifest, the manifest and the card against merge.json."""
+    findings: list[Finding] = []
+    checked = [merge_record.FILE_NAME]
+    merge = attempt(findings, merge_record.FILE_NAME, lambda: merge_record.read(folder))
+    more, names = check_published(folder, None, merge, None)
+    return Verified((*checked, *names), {folder.absolute().name: "ungated"}, (*findings, *more))
 
 
-def _check_verdict(
+@dataclass
+class _Run:
+    """One run under check; `folder` is what was named, `run_folder` where run.json lies."""
+
+    folder: Path
+    run_folder: Path
+    run: RunFile
+    checked: list[str] = field(default_factory=lambda: ["run.json"])
+    findings: list[Finding] = field(default_factory=list)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def verified(self) -> Verified:
+        policies = self._policies()
+        audits = {row.label: self._audit(row) for row in self.run.entries}
+        anchor = next((audits[row.label] for row in self.run.entries if row.role == "anchor"), None)
+        if len(audits) != len(self.run.entries):
+            self._find("run.json", "a label is there twice")
+        for row in self.run.entries:
+            audit = audits[row.label]
+            verdict = self._verdict(row.verdict, audit, anchor, policies)
+            for name in row.also:
+                self._verdict(name, audit, anchor, policies)
+            if row.role == "merge":
+                self._merge(row, audit, anchor, verdict)
+        self._strays()
+        self._report()
+        return Verified(tuple(self.checked), self.verdicts, tuple(self.findings), tuple(self.notes))
+
+    def _find(self, where: str, problem: str) -> None:
+        self.findings.append(Finding(where, problem))
+
+    @property
+    def _single(self) -> Path | None:
+        """The folder of the one merge whose records these are; None for a comparison, which has models/."""
+        if self.run_folder != self.folder:
+            return self.folder
+        alone = sum(row.role == "merge" for row in self.run.entries) == 1
+        place = self.run_folder.absolute()
+        if alone and place.name == RECORDS and not (place / "models").exists():
+            return place.parent
+        return None
+
+    def _policies(self) -> dict[str, Policy]:
+        """The policies stored beside the records, by digest."""
+        found = {}
+        for path in sorted(self.run_folder.glob("policy*.yaml")):
+            self.checked.append(path.name)
+            policy = attempt(self.findings, path.name, lambda path=path: load_policy(path))  # type: ignore[misc]
+            if policy is not None:
+                found[policy_digest(policy)] = policy
+        return found
+
+    def _audit(self, row: RunRow) -> AuditRecord | None:
+        self.checked.append(row.audit)
+        path = inside(self.run_folder, row.audit, "audit")
+        return attempt(self.findings, row.audit, lambda: record.load(path / "audit.json" if path.is_dir() else path))
+
+    def _verdict(
+        self, name: str | None, audit: AuditRecord | None, anchor: AuditRecord | None, policies: dict[str, Policy]
+    ) -> Verdict | None:
+        if name is None:
+            return None
+        self.checked.append(name)
+        path = inside(self.run_folder, name, "verdict")
+        verdict = attempt(self.findings, name, lambda: from_statement(jsonio.read(path), name))
+        if verdict is not None and audit is not None:
+            self.findings += check_verdict(name, verdict, audit, anchor, policies)
+        return verdict
+
+    def _merge(
+        self, row: RunRow, audit: AuditRecord | None, anchor: AuditRecord | None, verdict: Verdict | None
+    ) -> None:
+        if not LABEL.fullmatch(row.label):
+            return self._find("run.json", f"label {row.label!r} is not a plain name")
+        if verdict is not None:
+            self.verdicts[row.label] = verdict.decision
+        elif row.verdict is None:
+            self.verdicts[row.label] = "ungated"
+        model = self._single or self.run_folder / "models" / row.label
+        if verdict is not None and verdict.exit_code != 0:
+            self.findings += check_no_model(model)
+        merge = self._merge_record(row)
+        if merge is not None and audit is not None and merge.output_digest != audit.checkpoint:
+            made = f"made {merge.output_digest[:12]}, the audit is of {audit.checkpoint[:12]}"
+            self._find(str(row.merge), made)
+        if merge is not None and anchor is not None and merge.anchor != anchor.checkpoint:
+            meant = str(merge.anchor)[:12]
+            self._find(str(row.merge), f"was made from anchor {meant}, the anchor's audit is of another checkpoint")
+        if verdict is None and row.verdict is not None:
+            return None  # unreadable, and found; whether a model may be here cannot be told
+        if verdict is None or verdict.exit_code == 0:
+            findings, names = check_published(model, audit, merge, verdict)
+            self.findings += findings
+            self.checked += names
+        return None
+
+    def _merge_record(self, row: RunRow) -> MergeRecord | None:
+        if row.merge is None:
+            self._find("run.json", f"{row.label}: a merge without its merge record")
+            return None
+        self.checked.append(row.merge)
+        path = inside(self.run_folder, row.merge, "merge")
+        return attempt(self.findings, row.merge, lambda: merge_record.read_file(path))
+
+    def _strays(self) -> None:
+        labels = {row.label for row in self.run.entries if row.role == "merge"}
+        if self._single is None:
+            self.findings += check_strays(self.run_folder / "models", labels)
+        elif not labels:
+            self.findings += check_no_model(self._single)
+
+    def _report(self) -> None:
+        """The report against the one its records give; that also covers title, notes and rules in run.json."""
+        from alignmerge.reports.render import render
+
+        name = "report.html"
+        self.checked.append(name)
+        if self.run.version != __version__:
+            self.notes.append(f"{name}: written by version {self.run.version}, so it was not rendered again")
+            return
+        if self.findings:
+            return  # what it shows is in doubt already, and every cause is named
+        page = attempt(self.findings, "run.json", lambda: render(load_run(self.run_folder)).encode())
+        path = self.run_folder / name
+        if not path.is_file():
+            self._find(name, "missing; `alignmerge report` writes it")
+        elif page is not None and path.read_bytes() != page:
+            self._find(name, "is not what run.json and its records give; `alignmerge report` writes it again")
+
+
+def check_verdict(
     name: str, verdict: Verdict, audit: AuditRecord, anchor: AuditRecord | None, policies: dict[str, Policy]
 ) -> list[Finding]:
+    """What is wrong with the verdict in file `name`: decided on other audits, or not what its policy says."""
     out = []
     if verdict.subject != audit.checkpoint:
         out.append(Finding(name, f"speaks of {verdict.subject[:12]}, the audit is of {audit.checkpoint[:12]}"))
@@ -128,23 +243,6 @@ def _check_verdict(
         again = decide(policy, audit, anchor, created=verdict.created, version=verdict.version)
     except AlignMergeError as error:
         return [*out, Finding(name, f"cannot be decided again: {error}")]
-    if again.rules != verdict.rules or again.decision != verdict.decision:
+    if again != verdict:
         out.append(Finding(name, f"says {verdict.decision}; its audits and policy give {again.decision}"))
     return out
-
-
-def _check_model(model: Path, audit: AuditRecord, merge: Any, checked: list[str]) -> list[Finding]:
-    out = []
-    if merge is not None and merge.get("output_digest") != audit.checkpoint:
-        out.append(Finding("merge record", f"made {str(merge.get('output'))[:12]}, the audit is of another checkpoint"))
-    if merge is None or not (model / manifests.FILE_NAME).is_file():
-        return out
-    checked.append(str(model / manifests.FILE_NAME))
-    stored = manifests.read(model)
-    if stored.digest != audit.checkpoint:
-        out.append(Finding(str(model), f"is {stored.digest[:12]}, the audit is of {audit.checkpoint[:12]}"))
-    records = model / RECORDS
-    own = {path.relative_to(model).as_posix() for path in records.rglob("*") if path.name.endswith(_RECORD_ENDINGS)}
-    allowed = manifests.RECORD_FILES | own
-    differences = manifests.verify(model, stored, frozenset(allowed))
-    return out + [Finding(str(model / one.path), f"{one.kind} since the manifest was made") for one in differences]
