@@ -11,17 +11,20 @@ from rich.text import Text
 from alignmerge import __version__, jsonio
 from alignmerge.auditor import record
 from alignmerge.errors import Inconclusive, RecordError
+from alignmerge.merger import record as merge_record
+from alignmerge.pipeline.runfolder import RECORDS
 from alignmerge.policies.decide import decide
 from alignmerge.policies.explain import verdict_lines
 from alignmerge.policies.reasons import figure
 from alignmerge.policies.schema import load_policy
 from alignmerge.policies.verdict import RuleResult, Verdict, to_statement
+from alignmerge.reports.model import Role, RunRow, inside, read_run
 from alignmerge.terminal import printable
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "inconclusive": "magenta"}
 
 
-def load_audit(path: Path, role: str | None = None) -> record.AuditRecord:
+def load_audit(path: Path, role: Role | None = None) -> record.AuditRecord:
     """The audit at `path`: an audit.json, its folder, or the folder of one merge, of which `role` is taken.
 
     Raises:
@@ -29,32 +32,48 @@ def load_audit(path: Path, role: str | None = None) -> record.AuditRecord:
         RecordError: a folder that holds several merges.
     """
     if path.is_dir() and not (path / "audit.json").is_file():
-        found = _of_run(path, role or "merge")
-        if found is None:
+        run = _run_in(path)
+        if run is None:
             raise Inconclusive(f"{path}: holds no audit.json, so nothing can be decided; run `alignmerge audit` first")
-        return record.load(found)
+        return record.load(inside(run, _row(run, role or "merge").audit, "audit"))
     return record.load(path)
 
 
-def _of_run(path: Path, role: str) -> Path | None:
-    """Where the run in `path` keeps the audit of the one checkpoint with this role; None when there is no run."""
-    run = next((place for place in (path / "records", path) if (place / "run.json").is_file()), None)
-    if run is None:
+def _run_in(path: Path) -> Path | None:
+    """The folder of the run that `path` names, with its run.json; None when there is no run."""
+    if not path.is_dir() or (path / "audit.json").is_file():
         return None
-    entries = [row for row in jsonio.read(run / "run.json").get("entries", ()) if row.get("role") == role]
-    if len(entries) != 1:
-        raise RecordError(
-            f"{run / 'run.json'}: holds {len(entries)} audits of a {role}; name one folder in its audits/"
-        )
-    return run / str(entries[0]["audit"])
+    return next((place for place in (path / RECORDS, path) if (place / "run.json").is_file()), None)
+
+
+def _row(run: Path, role: Role) -> RunRow:
+    """The one row of run.json with this role."""
+    rows = [row for row in read_run(run).entries if row.role == role]
+    if len(rows) != 1:
+        raise RecordError(f"{run / 'run.json'}: holds {len(rows)} audits of a {role}; name one folder in its audits/")
+    return rows[0]
 
 
 def _anchor_of(audit: Path, anchor: Path | None) -> record.AuditRecord | None:
-    """The anchor's audit: the one named, else the one that the merge's own records hold."""
-    if anchor is not None:
-        return load_audit(anchor, "anchor")
-    own = _of_run(audit, "anchor") if audit.is_dir() and not (audit / "audit.json").is_file() else None
-    return None if own is None else record.load(own)
+    """The anchor's audit: the one named, else the one that the merge's own records hold.
+
+    Raises:
+        RecordError: the merge was made from another anchor.
+    """
+    run = _run_in(audit)
+    if run is None:
+        return None if anchor is None else load_audit(anchor, "anchor")
+    found = load_audit(anchor or audit, "anchor")
+    row = _row(run, "merge")
+    if row.merge is None:
+        raise RecordError(f"{run / 'run.json'}: {row.label} has no merge record, so its anchor is not known")
+    made_from = merge_record.read_file(inside(run, row.merge, "merge")).anchor
+    if found.checkpoint != made_from:
+        raise RecordError(
+            f"{anchor or run}: is the audit of {found.checkpoint[:12]}, but {row.label} was made from the anchor "
+            f"{str(made_from)[:12]}; audit that one"
+        )
+    return found
 
 
 def verdict_table(verdict: Verdict) -> Table:
