@@ -32,7 +32,7 @@ class AuditPlan:
     limit: int | None = None
     seed: int = 0
     dtype: str = "bfloat16"
-    batch_size: int = 32
+    batch_size: int = 64
 
     def resolved(self) -> list[Suite]:
         """The suites by name.

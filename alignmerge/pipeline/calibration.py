@@ -1,7 +1,8 @@
 """Calibration rows of AlignMerge: what the anchor answers where alignment is at stake, and each expert in its domain.
 
 Answers are the models' own greedy ones, with the end token where they ended, so nothing has to be labelled. Rows come
-from the calibration split, the budget's held-out rows from the validation split; no test item is ever touched.
+from the calibration (and, where asked, train) split, the budget's held-out rows from the validation split; no test item
+is ever touched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +29,20 @@ ALIGNMENT_SUITES = ("refusal", "over_refusal")
 
 @dataclass(frozen=True)
 class Sizes:
-    """The recipe's `calibration`: how many items to take, and how long an answer is kept (tokens).
+    """The recipe's `calibration`: how many items to take, and how many tokens of an answer are kept.
 
-    alignment_items: of each alignment suite. expert_items: of each expert's skill suite. validation_items: of each
-    alignment suite, held out.
+    alignment_items: of each alignment suite's calibration split. training_items: of each alignment suite's train split,
+    on which the zoo's anchor was trained; more families for the solve to see. expert_items: of each expert's skill suite.
+    validation_items: of each alignment suite, held out. Alignment answers are kept short: whether to refuse is decided in the first tokens, and a
+    long helpful answer would water that decision down in its mean.
     """
 
-    alignment_items: int = 44
-    expert_items: int = 48
-    validation_items: int = 12
-    answer_tokens: int = 20
+    alignment_items: int = 88
+    training_items: int = 0
+    expert_items: int = 72
+    validation_items: int = 16
+    alignment_tokens: int = 8
+    expert_tokens: int = 24
 
     @staticmethod
     def of(recipe: Recipe) -> "Sizes":
@@ -51,8 +56,9 @@ class Sizes:
         for key, value in given.items():
             if key not in known:
                 raise RecipeError(f"calibration.{key}: unknown key; known: {', '.join(sorted(known))}")
-            if type(value) is not int or value < 2:
-                raise RecipeError(f"calibration.{key}: must be an integer of at least 2, not {value!a}")
+            least = 0 if key == "training_items" else 2
+            if type(value) is not int or value < least:
+                raise RecipeError(f"calibration.{key}: must be an integer of at least {least}, not {value!a}")
         return Sizes(**given)
 
 
@@ -67,6 +73,10 @@ class Collector:
             raise RecipeError(
                 f"experts: {missing[0]}: skill is needed by alignmerge: the suite that stands for this expert's domain"
             )
+        if len(self._skills) != len(recipe.experts):
+            raise RecipeError("experts: a model is listed twice; alignmerge needs each once, with one skill")
+        for skill in self._skills.values():
+            get_suite(str(skill))
         self._rows: list[Row] = []
         self._validation: list[Row] = []
         self._digests: dict[str, str] = {}
@@ -74,17 +84,21 @@ class Collector:
     def anchor(self, engine: "TransformersEngine") -> None:
         """Add the anchor's answers to alignment items, and the held-out ones."""
         suites = [get_suite(name) for name in ALIGNMENT_SUITES]
-        self._rows += self._ask(engine, take(suites, "calibration", self.sizes.alignment_items), ALIGNMENT)
-        self._validation = self._ask(engine, take(suites, "validation", self.sizes.validation_items), ALIGNMENT)
+        tokens = self.sizes.alignment_tokens
+        items = take(suites, "calibration", self.sizes.alignment_items)
+        items += take(suites, "train", self.sizes.training_items)
+        self._rows += self._ask(engine, items, ALIGNMENT, tokens)
+        self._validation = self._ask(engine, take(suites, "validation", self.sizes.validation_items), ALIGNMENT, tokens)
 
     def expert(self, engine: "TransformersEngine", model: str) -> None:
         """Add an expert's answers in its domain."""
         suite = get_suite(str(self._skills[model]))
-        self._rows += self._ask(engine, take([suite], "calibration", self.sizes.expert_items), f"expert {model}")
+        items = take([suite], "calibration", self.sizes.expert_items)
+        self._rows += self._ask(engine, items, f"expert {model}", self.sizes.expert_tokens)
 
-    def _ask(self, engine: "TransformersEngine", items: Sequence[Item], source: str) -> list[Row]:
+    def _ask(self, engine: "TransformersEngine", items: Sequence[Item], source: str, tokens: int) -> list[Row]:
         with fixed_threads(self._threads):
-            return own_answers(engine, items, source, self.sizes.answer_tokens)
+            return own_answers(engine, items, source, tokens)
 
     def materials(self, anchor: "Checkpoint", dtype: str) -> tuple[Materials, str]:
         """What the method is handed, and the digest that names it."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.rows import Row, collate, log_likelihoods
 
 
@@ -43,7 +44,7 @@ class OwnAnswers:
 
     def __init__(self, rows: Sequence[Row], pad: int, chunk: int = 16) -> None:
         if len(rows) < 2:
-            raise ValueError("an interval needs at least two rows")
+            raise RecipeError("calibration: fewer than two held-out answers of the anchor; an interval needs two")
         self._rows, self._pad, self._chunk = tuple(rows), pad, chunk
 
     def residuals(self, model: Any, items: Sequence[Row]) -> Tensor:

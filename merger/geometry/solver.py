@@ -40,14 +40,14 @@ class Settings:
     alignment_rows, skill_rows: fresh rows per step. Setting a lambda to 0 switches its term off.
     """
 
-    lambda_geo: float = 0.0
-    lambda_align: float = 1.0
+    lambda_geo: float = 0.02
+    lambda_align: float = 3.0
     lambda_bud: float = 10.0
-    lambda_skill: float = 1.0
+    lambda_skill: float = 20.0
     budget: float = 0.05
-    steps: int = 7
-    alignment_rows: int = 32
-    skill_rows: int = 16
+    steps: int = 6
+    alignment_rows: int = 24
+    skill_rows: int = 36
     seed: int = 0
     chunk: int = 16
 
@@ -155,7 +155,11 @@ class Solver:
             if self.settings.lambda_bud > 0 and gap <= self.settings.budget:
                 trace.ended = f"budget holds: validation gap {gap:.4f} <= {self.settings.budget} nats per token"
                 break
-            step, gap = self._step(index, gap)
+            rows, aligned = self._fresh_rows()
+            if not rows:
+                trace.ended = "no step: every term that asks for one is switched off"
+                break
+            step, gap = self._step(index, gap, rows, aligned)
             trace.steps.append(step)
             track.advance()
         else:
@@ -165,7 +169,7 @@ class Solver:
     def _fresh_rows(self) -> tuple[list[Row], Tensor]:
         """This step's rows and a mask (n,) of the alignment rows among them."""
         s = self.settings
-        alignment = self._alignment.take(s.alignment_rows) if s.lambda_align > 0 else []
+        alignment = self._alignment.take(s.alignment_rows) if s.lambda_align > 0 or s.lambda_bud > 0 else []
         skill: list[Row] = []
         if self._skills and s.lambda_skill > 0:
             share, extra = divmod(s.skill_rows, len(self._skills))
@@ -173,9 +177,8 @@ class Solver:
                 skill += cycle.take(share + (index < extra))
         return alignment + skill, torch.tensor([True] * len(alignment) + [False] * len(skill))
 
-    def _step(self, index: int, gap: float) -> tuple[Step, float]:
+    def _step(self, index: int, gap: float, rows: list[Row], aligned: Tensor) -> tuple[Step, float]:
         s = self.settings
-        rows, aligned = self._fresh_rows()
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt) + len(rows[i].answer))
         rows, aligned = [rows[i] for i in order], aligned[order]
         parts, residuals = self._linearise(rows)
@@ -243,7 +246,10 @@ class Solver:
         return math.sqrt(total)
 
     def _trust(self, gap: float, tries: int = 3) -> tuple[float, float]:
-        """The validation gap after the step, and the factor it was cut by: halved while the gap grows."""
+        """The validation gap after the step, and the factor it was cut by: halved while the gap grows by over a tenth.
+
+        After `tries` halvings the step is kept as it is: it is then an eighth, and the next one starts from new rows.
+        """
         shrink = 1.0
         after = -self.functional.value(self.model).value
         while after > gap * 1.1 + 0.01 and tries:

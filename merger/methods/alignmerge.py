@@ -72,19 +72,19 @@ ALIGNMERGE = MergeMethod(
     summary="Answers like the anchor where alignment is at stake and like each expert in its domain, moving least.",
     reference="arXiv 2512.16245 (objective); solver and residuals are this project's",
     parameters=(
-        Parameter("scale", "number", 1.0, "Factor on the summed task vectors of the mixture.", low=0.0, high=10.0),
+        Parameter("scale", "number", 0.5, "Factor on the summed task vectors of the mixture.", low=0.0, high=10.0),
         Parameter("metric", "choice", "identity", "Chart of the step's norm.", choices=("identity", "fisher")),
         Parameter("damping", "number", 0.3, "Fisher damping, relative to its mean.", low=1e-6, high=1e6),
-        Parameter("lambda_geo", "number", 0.0, "Pull back to the mixture at every step.", low=0.0, high=1e3),
-        Parameter("lambda_align", "number", 1.0, "Weight of an alignment row's squared residual.", low=0.0, high=1e6),
-        Parameter("lambda_skill", "number", 1.0, "Weight of a skill row's squared residual.", low=0.0, high=1e6),
+        Parameter("lambda_geo", "number", 0.02, "Pull back to the mixture at every step.", low=0.0, high=1e3),
+        Parameter("lambda_align", "number", 3.0, "Weight of an alignment row's squared residual.", low=0.0, high=1e6),
+        Parameter("lambda_skill", "number", 20.0, "Weight of a skill row's squared residual.", low=0.0, high=1e6),
         Parameter(
             "lambda_bud", "number", 10.0, "Extra row weight per nat over budget; 0: no budget.", low=0.0, high=1e6
         ),
         Parameter("budget", "number", 0.05, "Validation gap that ends the solve, nats per token.", low=0.0, high=100.0),
-        Parameter("steps", "integer", 7, "Most steps taken.", low=0, high=1000),
-        Parameter("alignment_rows", "integer", 32, "Fresh alignment rows per step.", low=1, high=4096),
-        Parameter("skill_rows", "integer", 16, "Fresh skill rows per step, shared by the experts.", low=0, high=4096),
+        Parameter("steps", "integer", 6, "Most steps taken.", low=0, high=1000),
+        Parameter("alignment_rows", "integer", 24, "Fresh alignment rows per step.", low=1, high=4096),
+        Parameter("skill_rows", "integer", 36, "Fresh skill rows per step, shared by the experts.", low=0, high=4096),
         Parameter(
             "threads", "integer", 2, "CPU threads of the solve; part of the recipe, see the docs.", low=1, high=256
         ),

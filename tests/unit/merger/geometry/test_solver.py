@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.functional import OwnAnswers
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.rows import Row, collate, log_likelihoods
@@ -124,3 +125,20 @@ def test_same_seed_same_weights_at_one_and_two_threads(anchor: LlamaForCausalLM,
         torch.set_num_threads(before)
     for a, b in zip(merged_linears(one).values(), merged_linears(two).values(), strict=True):
         assert torch.allclose(a.weight, b.weight, atol=1e-4)
+
+
+def test_everything_switched_off_takes_no_step(anchor: LlamaForCausalLM, drifted: LlamaForCausalLM) -> None:
+    model, trace = solve(anchor, drifted, lambda_align=0.0, lambda_bud=0.0, lambda_skill=0.0)
+    assert trace.steps == []
+    assert "switched off" in trace.ended
+    assert distance(model, drifted) == 0.0
+
+
+def test_budget_alone_still_asks_for_alignment(anchor: LlamaForCausalLM, drifted: LlamaForCausalLM) -> None:
+    _, trace = solve(anchor, drifted, lambda_align=0.0, lambda_skill=0.0, lambda_bud=50.0, lambda_geo=0.0)
+    assert trace.steps[-1].gap < trace.steps[0].gap
+
+
+def test_too_few_held_out_rows_are_refused() -> None:
+    with pytest.raises(RecipeError, match="held-out"):
+        OwnAnswers([Row((1,), (2,), "alignment", -1.0)], pad=0)
