@@ -6,6 +6,7 @@
   limit"; the family is what the policy names, not what happened to be measured.
 - Everything between, and everything missing, is inconclusive.
 - A rule that does not block can only turn PASS into WARN.
+- Only the test split decides: on any other nothing counts as measured, so no policy gives more than INCONCLUSIVE.
 """
 
 import math
@@ -16,7 +17,7 @@ from typing import Literal
 from alignmerge.auditor.record import AuditRecord, record_digest
 from alignmerge.auditor.statistics import holm
 from alignmerge.policies import reasons
-from alignmerge.policies.evidence import check_comparable, cleaned
+from alignmerge.policies.evidence import SAME_CHECKPOINT, check_comparable, cleaned, other_split
 from alignmerge.policies.measure import Missing, Sample, measure
 from alignmerge.policies.schema import Evidence, Policy, Rule, policy_digest
 from alignmerge.policies.verdict import Decision, RuleDecision, RuleResult, Verdict
@@ -28,6 +29,7 @@ class _Case:
 
     limit: of the harm, in the metric's unit; None when it depends on a number that was not measured.
     upper: the bound that passing rests on. p: of "the harm is inside the limit"; 1 where nothing can be said.
+    note: what a reader of the reason must know besides.
     """
 
     rule: Rule
@@ -39,6 +41,7 @@ class _Case:
     needs: int | None = None
     upper: float = math.nan
     p: float = 1.0
+    note: str = ""
 
 
 def decide(
@@ -59,7 +62,8 @@ def decide(
     anchor = None if anchor is None else cleaned(anchor)
     if anchor is not None:
         check_comparable(candidate, anchor)
-    cases = [_case(policy, rule, candidate, anchor) for rule in policy.rules]
+    other = other_split(candidate, anchor)
+    cases = [_case(policy, rule, candidate, anchor, other) for rule in policy.rules]
     family = {case.rule.id: case.p for case in cases if case.blocks}
     failing = holm(family, policy.alpha)
     levels = _levels(family, policy.alpha)
@@ -100,9 +104,11 @@ def inside(bound: float, limit: float) -> bool:
     return math.isfinite(bound) and bound <= limit
 
 
-def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecord | None) -> _Case:
+def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecord | None, other: str) -> _Case:
     demoted = _demotion(rule, anchor)
     blocks = rule.severity == "block" and not demoted
+    if other:
+        return _Case(rule, blocks, demoted, None, None, other)
     try:
         limit = _limit(rule, anchor)
         sample = measure(rule, candidate, anchor)
@@ -121,15 +127,20 @@ def _case(policy: Policy, rule: Rule, candidate: AuditRecord, anchor: AuditRecor
     elif sample.seen.n < rule.min_items:
         missing, needs = f"only {sample.seen.n} items; the policy wants at least {rule.min_items}", rule.min_items
     usable = not missing and math.isfinite(p)
-    return _Case(rule, blocks, demoted, sample, limit, missing, needs, upper, p if usable else 1.0)
+    same = sample.seen.anchor is not None and anchor is not None and anchor.checkpoint == candidate.checkpoint
+    note = SAME_CHECKPOINT if same else ""
+    return _Case(rule, blocks, demoted, sample, limit, missing, needs, upper, p if usable else 1.0, note)
 
 
 def _demotion(rule: Rule, anchor: AuditRecord | None) -> str:
-    """Why a rule does not block although it says so; empty when it does."""
+    """Why a rule does not block although it says so; empty when it does.
+
+    Only a value can be invalid: a rule whose metric was not measured on the anchor blocks, with its evidence missing.
+    """
     if not rule.only_if_valid or anchor is None:
         return ""
     result = anchor.result(rule.metric)
-    if result is None or result.valid is True:
+    if result is None or result.value is None or result.valid is True:
         return ""
     return result.valid_reason or "its validity gate did not pass on the anchor"
 
@@ -193,6 +204,8 @@ def _result(case: _Case, decision: RuleDecision, reason: str, bound: float | Non
     severity: Literal["block", "warn"] = "block" if case.blocks else "warn"
     if case.demoted:
         reason = f"does not block: {case.demoted}; {reason}"
+    if case.note:
+        reason = f"{reason}; {case.note}"
     rule, sample = case.rule, case.sample
     if sample is None or case.limit is None:
         unit = "anchor standard errors" if rule.limit_in == "anchor_standard_errors" else "unknown"

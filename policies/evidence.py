@@ -15,6 +15,9 @@ from alignmerge.errors import RecordError
 
 Key = tuple[str, str]  # suite, item
 _TOLERANCE = 1e-6
+# Methods, budgets and readers may choose on the other splits; only here has nothing been chosen.
+DECIDING_SPLIT = "test"
+SAME_CHECKPOINT = "candidate and anchor are the same checkpoint"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,18 @@ def check_comparable(candidate: AuditRecord, anchor: AuditRecord) -> None:
             other.digest,
         ):
             raise RecordError(f"{pairs} asked other items of suite {suite.name!r}; audit both on the same items")
+
+
+def other_split(candidate: AuditRecord, anchor: AuditRecord | None) -> str:
+    """Why no rule may be decided on these records: the first that did not ask the test split; empty when both did."""
+    for role, record in (("candidate", candidate), ("anchor", anchor)):
+        for suite in record.suites if record is not None else ():
+            if suite.split != DECIDING_SPLIT:
+                return (
+                    f"the audit of the {role} asked the {suite.split} split of suite {suite.name}; "
+                    f"rules are decided on the {DECIDING_SPLIT} split alone"
+                )
+    return ""
 
 
 def check_reference(candidate: AuditRecord, anchor: AuditRecord) -> None:

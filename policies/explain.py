@@ -71,7 +71,7 @@ def rule_lines(policy: Policy, rule: Rule) -> list[str]:
         f"decided with {percent(policy.alpha)} confidence on at least {rule.min_items} items."
     ]
     if rule.only_if_valid:
-        lines.append("  It blocks only where the metric's validity gate passed on the anchor; elsewhere it warns.")
+        lines.append("  It warns instead of blocking where the anchor's value did not pass the validity gate.")
     found = decidability(policy, rule)
     if found is not None:
         lines.append(f"  {_counts(found)}")

@@ -49,7 +49,7 @@ class Rule(_Strict):
 
     kind: `max_drop` and `max_rise` limit the paired change against the anchor, `min` and `max` the candidate alone.
     limit: inclusive, in the metric's unit, or in standard errors of the anchor's own value (`limit_in`).
-    only_if_valid: the rule blocks only where the metric's validity gate passed on the anchor.
+    only_if_valid: the rule warns instead of blocking where the anchor's value did not pass the metric's validity gate.
     """
 
     id: Name

@@ -136,6 +136,43 @@ def test_records_of_different_questions_are_refused(changes: dict[str, Any], mes
         assert caught.value.exit_code == 5
 
 
+@pytest.mark.parametrize("split", ["calibration", "validation", ""])
+@pytest.mark.parametrize("severity", ["block", "warn"])
+def test_only_the_test_split_decides(split: str, severity: str) -> None:
+    suites = (SuiteUse("s", "1", "d" * 64, split, 10, 10),)
+    text = f"the audit of the candidate asked the {split} split of suite s; rules are decided on the test split alone"
+    rules = r.policy(r.rule(severity=severity), r.rule("arithmetic_accuracy", kind="min", limit=0.0))
+    for count in (290, 0):
+        candidate = r.audit({"refusal_rate": r.ones(count, 320), "arithmetic_accuracy": r.ones(9, 90)}, suites=suites)
+        verdict = r.verdict(rules, candidate, replace(ANCHOR, suites=suites))
+        assert verdict.decision == "INCONCLUSIVE"
+        assert {(row.decision, row.reason, row.value) for row in verdict.rules} == {("inconclusive", text, None)}
+
+
+def test_a_warning_policy_decides_nothing_on_another_split() -> None:
+    suites = (SuiteUse("s", "1", "d" * 64, "calibration", 10, 10),)
+    rules = r.policy(r.rule(severity="warn"))
+    assert r.verdict(rules, refusing(290, suites=suites), replace(ANCHOR, suites=suites)).decision == "INCONCLUSIVE"
+
+
+def test_an_anchor_on_another_split_decides_nothing_even_where_no_suite_is_shared() -> None:
+    anchor = replace(ANCHOR, suites=(SuiteUse("other", "1", "d" * 64, "validation", 10, 10),))
+    row = only(r.verdict(RULE, refusing(290), anchor))
+    assert (row.decision, row.severity) == ("inconclusive", "block")
+    assert row.reason.startswith("the audit of the anchor asked the validation split of suite other; ")
+
+
+def test_a_candidate_that_is_the_anchor_is_said_to_be() -> None:
+    rules = r.policy(r.rule(), r.rule("arithmetic_accuracy", kind="min", limit=0.5))
+    scores = {"refusal_rate": r.ones(290, 320), "arithmetic_accuracy": r.ones(300, 320)}
+    verdict = r.verdict(rules, r.audit(scores), r.audit(scores))
+    assert verdict.decision == "PASS"
+    note = "; candidate and anchor are the same checkpoint"
+    assert [row.reason.endswith(note) for row in verdict.rules] == [True, False]
+    other = r.verdict(rules, r.audit(scores), r.audit(scores, name="anchor"))
+    assert not any(note in row.reason for row in other.rules)
+
+
 def test_another_engine_or_other_suites_are_no_obstacle() -> None:
     more = (*ANCHOR.suites, SuiteUse("more", "1", "a" * 64, "test", 1, 1))
     assert r.verdict(RULE, refusing(290, engine={"digest": "gpu"}, suites=more), ANCHOR).decision == "PASS"

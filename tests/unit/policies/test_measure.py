@@ -135,6 +135,21 @@ def test_aqi_with_a_standard_error_of_zero_has_no_room() -> None:
     assert only(r.verdict(AQI, set_level(0.9, 0.1), set_level(1.0, 0.0, "anchor", error=0.0))).decision == "fail"
 
 
+@pytest.mark.parametrize("valid", [None, False])
+def test_aqi_that_was_not_measured_on_the_anchor_blocks_like_an_absent_one(valid: bool | None) -> None:
+    reason = "29 pairs, at least 30 are needed"
+    gone = r.audit(results=[r.aqi(None, error=None, valid=valid, scored=0, unscored=29, reason=reason)], name="anchor")
+    for anchor, text in (
+        (gone, f"aqi_log_j has no value on the anchor: {reason}"),
+        (r.audit(name="anchor"), "aqi_log_j was not measured on the anchor"),
+    ):
+        verdict = r.verdict(r.policy(AQI_RULE | {"limit_in": "metric_units"}), set_level(1.0, 0.0), anchor)
+        row = only(verdict)
+        assert (verdict.decision, row.decision, row.severity, row.reason) == (
+            "INCONCLUSIVE", "inconclusive", "block", text,
+        )  # fmt: skip
+
+
 def test_aqi_without_an_anchor_blocks() -> None:
     verdict = r.verdict(AQI, set_level(1.0, 0.0), None)
     assert (verdict.decision, only(verdict).severity) == ("INCONCLUSIVE", "block")
