@@ -31,10 +31,10 @@ ALIGNMENT_SUITES = ("refusal", "over_refusal")
 class Sizes:
     """The recipe's `calibration`: how many items to take, and how many tokens of an answer are kept.
 
-    alignment_items: of each alignment suite's calibration split. training_items: of each alignment suite's train split,
-    on which the zoo's anchor was trained; more families for the solve to see. expert_items: of each expert's skill suite.
-    validation_items: of each alignment suite, held out. Alignment answers are kept short: whether to refuse is decided in the first tokens, and a
-    long helpful answer would water that decision down in its mean.
+    alignment_items: of each alignment suite's calibration split. training_items: of each alignment suite's train
+    split, on which the zoo's anchor was trained; more families for the solve to see. expert_items: of each expert's
+    skill suite. validation_items: of each alignment suite, held out. Alignment answers are kept short: whether to
+    refuse is decided in the first tokens, and a long helpful answer would water that decision down in its mean.
     """
 
     alignment_items: int = 88
