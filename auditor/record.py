@@ -4,20 +4,25 @@ Outside it is `audit.json` (this record without the items) and `items.jsonl` bes
 named by its SHA-256 in audit.json).
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from alignmerge import jsonio
-from alignmerge.errors import IntegrityError, RecordError
+from alignmerge.errors import IntegrityError, RecordError, StorageError
 
 SCHEMA = "alignmerge.audit/1"
+_Part = TypeVar("_Part")
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
 class Interval:
     """A two-sided interval at `level` (0.95) and the method that made it."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     low: float
     high: float
@@ -28,6 +33,8 @@ class Interval:
 @dataclass(frozen=True)
 class ItemScore:
     """One metric on one item: `value` in the metric's unit, or `unscored` with a reason. Never both, never neither."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     suite: str
     item: str
@@ -55,6 +62,8 @@ class MetricResult:
     is their standard deviation. `valid` tells whether the metric's validity gate passed (None: the metric has none).
     """
 
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
     metric: str
     suite: str
     unit: str
@@ -74,6 +83,8 @@ class MetricResult:
 class SuiteUse:
     """Which items of a suite were asked. `digest` is suites.model.items_digest of exactly those items."""
 
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
     name: str
     version: str
     digest: str
@@ -90,6 +101,8 @@ class AuditRecord:
     suite, template or sampling digests differ must not be compared. `aqi_reference` holds the frozen layer weights and
     standardisation (fitted on the anchor) that the AQI values were computed with.
     """
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     checkpoint: str
     name: str
@@ -122,8 +135,6 @@ def items_bytes(record: AuditRecord) -> bytes:
 
 def to_json(record: AuditRecord) -> dict[str, Any]:
     """audit.json as a value (items are named by digest, not contained)."""
-    import hashlib
-
     value = asdict(record)
     del value["items"]
     value["schema"] = SCHEMA
@@ -137,8 +148,15 @@ def record_digest(record: AuditRecord) -> str:
 
 
 def save(record: AuditRecord, folder: Path) -> Path:
-    """Path of the audit.json written into `folder` (created), after items.jsonl."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Path of the audit.json written into `folder` (created), after items.jsonl.
+
+    Raises:
+        StorageError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made: {error.strerror}") from None
     jsonio.write_bytes(folder / "items.jsonl", items_bytes(record))
     jsonio.write(folder / "audit.json", to_json(record))
     return folder / "audit.json"
@@ -148,37 +166,54 @@ def load(path: Path) -> AuditRecord:
     """The audit record at `path` (audit.json, or a folder holding it), items checked against their digest.
 
     Raises:
-        RecordError: malformed or of another schema.
+        RecordError: malformed (the message names the key) or of another schema.
         IntegrityError: items.jsonl is not the file that was recorded.
         StorageError: a file cannot be read.
     """
-    import hashlib
-
     if path.is_dir():
         path = path / "audit.json"
     value = jsonio.read(path)
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise RecordError(f"{path}: key 'schema' is not {SCHEMA!r}; make the audit again with this version")
+    del value["schema"]
+    named = value.pop("items", None)
+    if not isinstance(named, dict) or not isinstance(named.get("sha256"), str):
+        raise RecordError(f"{path}: malformed audit record: items: names no sha256")
+    items = _items(path.parent / "items.jsonl", named["sha256"])
+    record = _parsed(AuditRecord, [jsonio.canonical(value | {"items": []})], [str(path)])[0]
+    return replace(record, items=items)
+
+
+def _items(path: Path, sha256: str) -> tuple[ItemScore, ...]:
     try:
-        named = value.pop("items")
-        del value["schema"]
-        items_path = path.parent / "items.jsonl"
-        data = items_path.read_bytes() if items_path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != named["sha256"]:
-            raise IntegrityError(f"{items_path}: not the items that {path.name} names; restore it or audit again")
-        items = tuple(
-            ItemScore(**jsonio.loads(line, f"{items_path}:{number}"))
-            for number, line in enumerate(data.splitlines(), start=1)
-        )
-        metrics = tuple(_metric(row) for row in value.pop("metrics"))
-        suites = tuple(SuiteUse(**row) for row in value.pop("suites"))
-        value["notes"] = tuple(value.get("notes", ()))
-        return AuditRecord(items=items, metrics=metrics, suites=suites, **value)
-    except (KeyError, TypeError) as error:
-        raise RecordError(f"{path}: malformed audit record: {error}") from None
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise IntegrityError(f"{path}: not the items that audit.json names; restore it or audit again")
+    lines = data.splitlines()
+    places = [f"{path}:{number}" for number in range(1, len(lines) + 1)]
+    for line, place in zip(lines, places, strict=True):
+        jsonio.loads(line, place)  # pydantic's own parser takes duplicate keys
+    return tuple(_parsed(ItemScore, lines, places))
 
 
-def _metric(row: dict[str, Any]) -> MetricResult:
-    interval = row.pop("interval")
-    row["replicates"] = tuple(row["replicates"])
-    return MetricResult(interval=Interval(**interval) if interval else None, **row)
+def _parsed(kind: type[_Part], texts: list[bytes], places: list[str]) -> list[_Part]:
+    """Each JSON text as a `kind`, no value converted from another type.
+
+    Raises:
+        RecordError: names the place and the key of the first that is not one.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter, out = TypeAdapter(kind), []
+    for text, place in zip(texts, places, strict=True):
+        try:
+            out.append(adapter.validate_json(text, strict=True))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise RecordError(f"{place}: malformed audit record: {key}: {first['msg']}") from None
+        except RecordError as error:
+            raise RecordError(f"{place}: {error}") from None
+    return out
