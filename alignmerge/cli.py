@@ -4,13 +4,17 @@ One subcommand = one file in alignmerge/commands/ with a click command named `co
 """
 
 import importlib
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
 from alignmerge import __version__
-from alignmerge.errors import AlignMergeError
+from alignmerge.errors import AlignMergeError, StorageError
 from alignmerge.terminal import printable
 
 # name -> one line of help; shown without importing the command's module.
@@ -58,11 +62,35 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. Like a keyboard interrupt it unwinds the stack, so that locks and temporary files are let go."""
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    # A caller's own handler, or its choice to ignore the signal, is left alone. Only the main thread may set one.
+    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the codes of ARCHITECTURE.md."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        result: Any = cli.main(args=arguments, standalone_mode=False)
+        with _sigterm_unwinds():
+            result: Any = cli.main(args=arguments, standalone_mode=False)
     except AlignMergeError as error:
         if debug:
             raise
@@ -77,4 +105,17 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except _Terminated:
+        click.echo("terminated", err=True)
+        sys.exit(143)
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(f"error: {printable(_refused(error))}", err=True)
+        sys.exit(StorageError.exit_code)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _refused(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,8 @@ def exit_code(*arguments: str) -> object:
         (errors.IntegrityError("x"), 5),
         (errors.StorageError("x"), 6),
         (errors.EndpointError("x"), 6),
+        (OSError("x"), 6),
+        (PermissionError(13, "Permission denied", "/there"), 6),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
         (click.UsageError("x"), 2),
@@ -141,6 +144,58 @@ def test_a_failure_is_one_line_and_a_traceback_only_with_debug(
     assert capsys.readouterr().err == "error: model.safetensors: bad header; fetch it again\n"
     with pytest.raises(errors.ShardError):
         cli.main(["--debug", "planted"])
+
+
+def test_a_refusal_of_the_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(monkeypatch, OSError(28, "No space left on device", "/there/\x1bfile"))
+    assert exit_code("planted") == 6
+    assert capsys.readouterr().err == "error: /there/\\x1bfile: No space left on device\n"
+    with pytest.raises(OSError, match="No space left"):
+        cli.main(["--debug", "planted"])
+
+
+TERMINATED = """\
+import os, signal, sys, types
+import click
+from alignmerge import cli
+
+@click.command()
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("went on")
+    finally:
+        print("cleaned up")
+
+sys.modules["alignmerge.commands.planted"] = types.SimpleNamespace(command=command)
+cli.COMMANDS["planted"] = "Is terminated."
+if sys.argv[1:] == ["ignored"]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+cli.main(["planted"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "error"),
+    [([], 143, "cleaned up\n", "terminated\n"), (["ignored"], 0, "went on\ncleaned up\n", "")],
+)
+def test_sigterm_unwinds_and_exits_143(arguments: list[str], code: int, out: str, error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, error)
+
+
+def test_main_leaves_the_signal_handler_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    plant(monkeypatch, 0)
+    exit_code("planted")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_hostile_name_cannot_drive_the_terminal(
