@@ -26,7 +26,8 @@ def command(recipe: Path, output: Path, policy: str | None, limit: int | None, a
     from alignmerge.policies.explain import verdict_lines
     from alignmerge.policies.schema import load_policy
 
-    loaded, plan = load_recipe(recipe), AuditPlan(limit=limit)
+    loaded = load_recipe(recipe)
+    plan = AuditPlan.of(loaded.dtype, limit)
     if policy is None:
         done = merge_ungated(loaded, output, plan)
     else:

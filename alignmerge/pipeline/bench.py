@@ -1,12 +1,12 @@
 """Checkpoints audited one after another on the same items, each loaded once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.auditor.audit import audit
-from alignmerge.auditor.engines.transformers_engine import TransformersEngine
+from alignmerge.auditor.engines.transformers_engine import DEFAULT_BATCH_SIZE, TransformersEngine
 from alignmerge.auditor.pairs import pair_states, paired_suites
 from alignmerge.auditor.record import AuditRecord
 from alignmerge.auditor.scorers.aqi_validity import WeakerModel
@@ -25,14 +25,29 @@ DEFAULT_SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "unit
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What every checkpoint of a run is asked. `limit` is items per suite, None for all of the split."""
+    """What every checkpoint of a run is asked. `limit` is items per suite, None for all of the split.
+
+    dtype: what models compute in (bfloat16 or float32). note: goes into every audit record.
+    """
 
     suites: tuple[str, ...] = DEFAULT_SUITES
     split: Split = "test"
     limit: int | None = None
     seed: int = 0
     dtype: str = "bfloat16"
-    batch_size: int = 64
+    batch_size: int = DEFAULT_BATCH_SIZE
+    note: str | None = None
+
+    @staticmethod
+    def of(stored: str, limit: int | None = None) -> "AuditPlan":
+        """The plan for a recipe that stores weights in dtype `stored`: the weights that would ship are the ones asked.
+
+        float16 is asked in float32, which holds its values exactly: on a CPU not every operation exists in float16.
+        """
+        if stored == "float16":
+            note = "the merge stores float16 weights; models were asked in float32, which holds them exactly"
+            return AuditPlan(limit=limit, dtype="float32", note=note)
+        return AuditPlan(limit=limit, dtype=stored)
 
     def resolved(self) -> list[Suite]:
         """The suites by name.
@@ -86,7 +101,7 @@ class Bench:
     def _audit(self, engine: TransformersEngine, digest: str, label: str, weaker: Sequence[WeakerModel]) -> AuditRecord:
         plan = self.plan
         with track(f"audit {label}", plan.items()) as bar:
-            return audit(
+            found = audit(
                 engine,
                 checkpoint=digest,
                 name=label,
@@ -99,6 +114,7 @@ class Bench:
                 weaker=weaker,
                 progress=bar.advance,
             )
+        return found if plan.note is None else replace(found, notes=(*found.notes, plan.note))
 
     def _weaker(self, anchor: "Checkpoint", base: "Checkpoint") -> tuple[WeakerModel, ...]:
         """States of the model half-way to the base, and of the base, on the anchor's pairs."""

@@ -87,7 +87,7 @@ def compare_and_report(
     """
     folder = RunFolder(final_place(output))
     targets = {one.label: folder.path / "models" / one.label for one in contestants}
-    with Bench(AuditPlan(limit=limit)) as bench:
+    with Bench(AuditPlan.of(recipe.dtype, limit)) as bench:
         comparison = Comparison(
             recipe, contestants, folder, bench, publish_to=targets, policy=policies[0], also=policies[1:]
         )

@@ -1,0 +1,64 @@
+"""What an audit of a recipe computes in, and that it is the weights that would ship."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alignmerge.auditor.engines.transformers_engine import DEFAULT_BATCH_SIZE
+from alignmerge.merger.checkpoint import open_checkpoint
+from alignmerge.merger.recipe import Expert, Recipe
+from alignmerge.pipeline.bench import AuditPlan, Bench
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed", "noted"),
+    [("bfloat16", "bfloat16", False), ("float32", "float32", False), ("float16", "float32", True)],
+)
+def test_a_recipe_is_audited_in_the_type_it_stores(
+    stored: str, computed: str, noted: bool, tiny_checkpoint: Path, empty_cache: Path
+) -> None:
+    from dataclasses import replace
+
+    import torch
+
+    plan = replace(AuditPlan.of(stored, 2), suites=("arithmetic",))
+    checkpoint = open_checkpoint(str(tiny_checkpoint))
+    with Bench(plan) as bench:
+        engine = bench.engine(checkpoint)
+        record = bench.anchor(engine, checkpoint, "tiny")
+    assert engine.model.dtype == getattr(torch, computed)
+    assert engine.batch_size == DEFAULT_BATCH_SIZE
+    assert (record.engine["dtype"], record.engine["batch_size"]) == (computed, DEFAULT_BATCH_SIZE)
+    assert any("float16 weights" in note for note in record.notes) == noted
+    assert [suite.items for suite in record.suites] == [2]
+
+
+def test_commands_take_the_type_from_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_cache: Path
+) -> None:
+    from alignmerge.commands import merge as merge_command
+    from alignmerge.merger import recipe as recipes
+    from alignmerge.pipeline import merging, showing
+
+    recipe = Recipe("a", (Expert("b", "anchor"),), "linear", dtype="float32")
+    plans: list[Any] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(plan: Any) -> Any:
+        plans.append(plan)
+        raise Stopped
+
+    monkeypatch.setattr(recipes, "load_recipe", lambda path: recipe)
+    monkeypatch.setattr(merging, "merge_ungated", lambda loaded, output, plan: stop(plan))
+    monkeypatch.setattr(showing, "Bench", stop)
+    callback = merge_command.command.callback
+    assert callback is not None
+    with pytest.raises(Stopped):
+        callback(recipe=tmp_path, output=tmp_path / "out", policy=None, limit=None, as_json=False)
+    with pytest.raises(Stopped):
+        showing.compare_and_report(recipe, [], tmp_path / "run", [SimpleNamespace()], limit=3, title="", notes=[])  # type: ignore[list-item]
+    assert [(plan.dtype, plan.limit) for plan in plans] == [("float32", None), ("float32", 3)]
