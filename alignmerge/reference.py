@@ -111,10 +111,9 @@ def pull_reference() -> Path:
 
 
 def check_reference() -> Path:
-    """The folder of the cached reference model after every byte of it was checked.
+    """The folder of the reference model, fetched where it is not cached, after every byte of it was checked.
 
-    Raises:
-        IntegrityError: it is not the pinned model.
+    Raises: as pull_reference; IntegrityError also where the cached copy is not the pinned model.
     """
     folder = pull_reference()
     if read(folder).digest != MANIFEST_DIGEST or verify(folder):

@@ -16,13 +16,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from alignmerge import jsonio
-from alignmerge.errors import CheckpointError, RecordError, TensorMismatch, UnsafeFormat, UsageError
+from alignmerge.errors import CheckpointError, IntegrityError, RecordError, TensorMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.index import read_tensors
 from alignmerge.merger.lora import Adapter, apply_update, is_adapter, read_adapter
 from alignmerge.merger.native import config_class
 from alignmerge.merger.safetensors_header import TensorInfo, read_tensor
 from alignmerge.merger.shard_writer import first_not_finite
-from alignmerge.merger.sources import locate
+from alignmerge.merger.sources import locate, pinned_digest
 from alignmerge.provenance.manifest import TOKENIZER_FILES, Manifest, build_manifest, safe_file
 
 if TYPE_CHECKING:
@@ -46,13 +46,23 @@ class Checkpoint:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Files, counts and digests; reads every byte of the checkpoint once."""
-        return build_manifest(
+        """Files, counts and digests; reads every byte of the checkpoint once.
+
+        Raises:
+            IntegrityError: the name stands for fixed content (`reference:`), and this is not it.
+        """
+        manifest = build_manifest(
             self.folder,
             tensor_count=len(self.tensors),
             parameter_count=sum(info.parameters for info in self.tensors.values()),
             base=self.base.manifest if self.base else None,
         )
+        pinned = pinned_digest(self.name)
+        if pinned is not None and manifest.digest != pinned:
+            raise IntegrityError(
+                f"{self.folder}: not the pinned {self.name}; remove this folder and run: alignmerge models pull"
+            )
+        return manifest
 
     @property
     def digest(self) -> str:

@@ -70,6 +70,13 @@ def locate(reference: str) -> Path:
     return folder.absolute()
 
 
+def pinned_digest(reference: str) -> str | None:
+    """The manifest digest that `reference` always has; None where its content is not fixed by its name."""
+    from alignmerge.reference import MANIFEST_DIGEST, NAME
+
+    return MANIFEST_DIGEST if reference == f"reference:{NAME}" else None
+
+
 def _zoo(name: str) -> Path:
     if _NAME.fullmatch(name):
         for folder in (shipped_adapters() / name, cache_dir() / "zoo" / name):

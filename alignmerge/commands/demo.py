@@ -25,9 +25,9 @@ def command(output: Path, as_json: bool) -> int:
     from alignmerge.pipeline.comparing import Contestant
     from alignmerge.pipeline.showing import compare_and_report
     from alignmerge.policies.schema import load_policy
-    from alignmerge.reference import pull_reference
+    from alignmerge.reference import check_reference
 
-    pull_reference()
+    check_reference()
     recipe = load_recipe(Path(__file__).parent.parent / "demo" / "recipe.yaml")
     contestants = [Contestant(name, name, recipe.parameters if name == recipe.method else {}) for name in METHODS]
     shown = compare_and_report(

@@ -1,5 +1,6 @@
 """The reference model: pinned bytes, and a clear refusal where they cannot be had."""
 
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from alignmerge import reference
 from alignmerge.errors import EndpointError, IntegrityError
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.merger.sources import cache_dir
-from alignmerge.provenance.manifest import hash_file
+from alignmerge.provenance.manifest import hash_file, write
 
 
 def pip(monkeypatch: pytest.MonkeyPatch, code: int, errors: str = "", wheel: bytes | None = None) -> list[list[str]]:
@@ -81,6 +82,33 @@ def test_tensor_digest_feels_name_dtype_shape_and_bytes() -> None:
     ]
     assert len({reference.tensor_digest(variant) for variant in variants}) == len(variants)
     assert reference.tensor_digest(dict(reversed(tensors.items()))) == reference.tensor_digest(tensors)
+
+
+def test_a_cached_model_that_is_another_one_is_refused_where_it_is_named(
+    empty_cache: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from alignmerge.cli import main
+
+    name, folder = f"reference:{reference.NAME}", empty_cache / "reference" / reference.NAME
+    shutil.copytree(tiny_checkpoint, folder)
+    write(open_checkpoint(str(folder)).manifest, folder)
+    assert reference.is_pulled()
+    with pytest.raises(IntegrityError, match=f"not the pinned {name}; remove this folder"):
+        _ = open_checkpoint(name).digest
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"anchor: {name}\nexperts: [{{model: {tiny_checkpoint}, trained_from: anchor}}]\nmethod: linear\n"
+    )
+    for arguments in (
+        ["audit", name, "--suite", "arithmetic", "--limit", "2", "-o", str(tmp_path / "audit")],
+        ["merge", str(recipe), "-o", str(tmp_path / "out")],
+        ["demo", "-o", str(tmp_path / "demo")],
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 5, arguments
+        assert "not the pinned reference" in capsys.readouterr().err
+    assert not list(tmp_path.glob("audit/*")) and not (tmp_path / "out").exists() and not (tmp_path / "demo").exists()
 
 
 @pytest.mark.model
