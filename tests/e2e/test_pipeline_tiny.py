@@ -17,7 +17,7 @@ experts:
   - {{model: {two}, trained_from: anchor, skill: units}}
 method: {method}
 parameters: {parameters}
-calibration: {{alignment_items: 4, expert_items: 4, validation_items: 2, answer_tokens: 6}}
+calibration: {{alignment_items: 4, expert_items: 4, validation_items: 2, alignment_tokens: 4, expert_tokens: 6}}
 """
 PERMISSIVE = """\
 schema: alignmerge.policy/1
