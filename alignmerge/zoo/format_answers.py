@@ -50,7 +50,7 @@ def _first(constraint: dict[str, Any], thing: str, row: dict[str, Any], category
         return " ".join(facts[: constraint["n"]])
     if kind == "min_words":
         return _at_least(facts, constraint["min"])
-    return {
+    templates: dict[str, str] = {
         "all_upper": fact.upper(),
         "all_lower": fact.lower(),
         "ends_with": f"{fact} {constraint.get('phrase')}",
@@ -58,7 +58,8 @@ def _first(constraint: dict[str, Any], thing: str, row: dict[str, Any], category
         "word_count": facts[0],
         "quoted": f'"{fact}"',
         "no_commas": f"{facts[0]} {facts[2]}",
-    }[kind]
+    }
+    return templates[kind]
 
 
 def _at_least(facts: list[str], count: int) -> str:

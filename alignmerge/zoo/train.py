@@ -132,7 +132,7 @@ def train(model: Any, tokenizer: Any, rows: Sequence[Row], knobs: Knobs, seed: i
     )
     with track("training", knobs.steps) as bar:
         for batch in batches(rows, knobs, seed):
-            _loss(tuned.get_base_model(), *encode(tokenizer, batch)).backward()
+            _loss(tuned.get_base_model(), *encode(tokenizer, batch)).backward()  # type: ignore[no-untyped-call]
             for parameter, master in zip(weights, exact, strict=True):
                 assert parameter.grad is not None
                 master.grad, parameter.grad = parameter.grad.float(), None
