@@ -135,8 +135,8 @@ def elect_paper(vectors: Sequence["Tensor"]) -> "Tensor":
 def elect_mergekit(vectors: Sequence["Tensor"], weights: Sequence[float]) -> "Tensor":
     """The weighted entries that agree with the sign of their sum, divided by the sum of their weights.
 
-    Source: mergekit 0.1.5, generalised task arithmetic with sign election "sum" and normalize, as described in
-    docs/merging.md; reimplemented from that description.
+    Source: mergekit 0.1.5, generalised task arithmetic with sign election "sum" and normalize, read from its
+    behaviour and reimplemented.
     """
     import torch
 
