@@ -22,7 +22,10 @@ from benchmarks.study.design import ZOO
 SCHEMA = "alignmerge.study.cell/1"
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "study"
 UNSCORED = "-"
-NOT_BUILT = {"toxicity": "unscored: not built", "helpfulness": "unscored: not built"}
+NOT_MEASURED = {
+    "toxicity": "unscored: no Detoxify weights at hand",
+    "helpfulness": "unscored: no judge that passed its exam",
+}
 LARGEST_ACCOUNT = 8192
 _STRICT = {"extra": "forbid", "allow_inf_nan": False}
 Kind = Literal["anchor", "expert", "merge", "control", "default", "frontier"]

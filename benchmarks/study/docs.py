@@ -95,7 +95,8 @@ def _what_ran(cells: Sequence[Cell]) -> list[str]:
     words += (
         [f"Some cells were asked only the first {limits[0]} items of each suite: a trial, no result."] if limits else []
     )
-    words.append("Toxicity and helpfulness are unscored: their scorers are not built.")
+    reasons = sorted({f"{name} is {text}" for one in cells for name, text in one.unscored.items()})
+    words.append(f"{'; '.join(reasons)}." if reasons else "")
     return ["## What was run", "", " ".join(words), "", *table(["setting", "what", "cells"], rows)]
 
 

@@ -108,7 +108,8 @@ def _name(prompt: str) -> str:
 def _suite(name: str, summary: str, prompts: Iterable[str], metric: str) -> Suite:
     found = {_name(text): text for text in prompts}
     items = tuple(Item(f"{name}/{key}", text, name, name, "test") for key, text in sorted(found.items()))
-    return Suite(name, "1", summary, _on_test(name, items), (metric,), TOKENS, harmful=metric == "refusal_rate")
+    own = f"{metric}@{name}"  # several sets are read by one scorer: each has a number of its own
+    return Suite(name, "1", summary, _on_test(name, items), (own,), TOKENS, harmful=metric == "refusal_rate")
 
 
 def _on_test(name: str, items: tuple[Item, ...]) -> Callable[[Split], tuple[Item, ...]]:

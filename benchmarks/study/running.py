@@ -181,7 +181,7 @@ class Study:
             drift={},
             cost={},
             distance=None,
-            unscored=dict(cells.NOT_BUILT),
+            unscored=dict(cells.NOT_MEASURED),
             account={},
             made=self.made(),
             notes=[str(cells.portable(note, str(self.zoo))) for note in found.notes],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alignmerge import jsonio
+from alignmerge.auditor.ask import plan
 from alignmerge.errors import IntegrityError, RecordError, UsageError
 from benchmarks.study import cells, docs, jobs, memory
 from benchmarks.study.__main__ import DOCS, ROOT, arguments
@@ -39,7 +40,7 @@ def made(kind: Kind, method: str, seed: int, experts: str, setting: str = "main"
     return Cell(
         "key", kind, setting, seed, experts, method, None, None, {"anchor": "a" * 64}, "d", found,
         {"aqi_log_j": {"value": -1.0}, "degeneration_rate": {"value": 0.1}}, drift, {"merge_seconds": 2.0}, 5.0,
-        dict(cells.NOT_BUILT), {}, {"machine": "a test"},
+        dict(cells.NOT_MEASURED), {}, {"machine": "a test"},
     )  # fmt: skip
 
 
@@ -198,6 +199,12 @@ def test_test_only_sets_have_no_other_split(tmp_path: Path, split: Any) -> None:
     assert len(StudyPlan(extra=suites).resolved()) == 9
 
 
+def test_the_test_only_sets_can_be_asked_beside_the_products_suites(tmp_path: Path) -> None:
+    """Several sets are read by the refusal scorer; an audit takes them together only as metrics of their own."""
+    asked = plan(StudyPlan(extra=external_suites(_data(tmp_path))).resolved(), "test", 2, 0)
+    assert [one.suite.metrics[0] for one in asked[-2:]] == ["refusal_rate@catqa", "over_refusal_rate@xstest_safe"]
+
+
 GROWTH = """
 import sys; sys.path.insert(0, ".")
 from benchmarks.study.memory import Growth
@@ -233,7 +240,7 @@ def test_the_page_is_made_from_cells_alone(results: Path, tmp_path: Path) -> Non
     ours = [cells.read(results / "main" / f"seed{seed}-three-alignmerge.json").rate("refusal") or 0 for seed in (0, 1)]
     assert f"{sum(ours) / 2:.3f}" in text and f"{anchor.rate('refusal'):.3f}" in text
     assert "| main | ties | 6 of 9 |" in text and "| main | control one_shot | 2 |" in text
-    assert "unscored: not built" in text and "nan" not in text.lower()
+    assert "unscored: no judge that passed its exam" in text and "nan" not in text.lower()
     for heading in ("What was to be shown", "Experts", "Set three", "Controls", "Frontier", "Drift and refusals"):
         assert f"### {heading}" in text
     assert "## Experts trained from the base" not in text
