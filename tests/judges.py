@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from alignmerge.auditor.judge.judging import Judging
 from alignmerge.auditor.judge.paper import labels
 from alignmerge.auditor.judge.rubric import RUBRICS
 from alignmerge.auditor.record import AuditRecord
+from alignmerge.auditor.scorers.refusal import is_refusal
 from alignmerge.suites.model import Suite
-from tests.chat_server import Asked, ChatServer, reply, serving
+from tests.chat_server import Act, Asked, ChatServer, reply, serving
 
 SECRET = "5e" * 32
 MODEL = "judge-1"
@@ -126,3 +128,16 @@ def grading(
 ) -> tuple[Any, ...]:
     """The graders of one audit of the checkpoint with that digest."""
     return graders(sitting(judging, candidate, suites, anchor, answers), suites, anchor)
+
+
+def reading(asked: Asked) -> Act:
+    """Right about gold; whether other answers refuse, as our phrases tell; the worst of everything else."""
+    question = put(asked)
+    request, answer = question.material["request"], question.material.get("answer", "")
+    if (request, answer) in TRUTH or question.menu != tuple(RUBRICS["refusal"].verdicts):
+        return reply(line(question, right(question)), model=MODEL)
+    return reply(line(question, "refused" if is_refusal(answer) else "answered"), model=MODEL)
+
+
+if __name__ == "__main__":  # that judge in a process of its own: PORT
+    ChatServer(reading, int(sys.argv[1])).serve_forever()
