@@ -9,8 +9,9 @@ distance: to the anchor where alignment is at stake, and to every expert in its 
 more as the budget asks (see budget.py).
 
 Each step goes along the gradient of a few rows in a moving chart: a running diagonal of the objective's squared
-gradients, to the power -1/2. Steps come in stretches. After each the merit is measured on held-out rows; a stretch that
-made it larger is taken back, and the next one goes half as far, so the merit of what is kept never rises.
+gradients, to the power -1/2. Steps come in stretches. A stretch that led out of the trust region (trust.py) is cut
+back along its way; after that the merit is measured on held-out rows, and a stretch that made it larger is taken back.
+The next one then goes less far, so the merit of what is kept never rises.
 
 Source: arXiv 2512.16245 for the terms; Kingma and Ba, arXiv 1412.6980, for the moving diagonal (bias-corrected, warmed
 up and then lowered linearly, gradients clipped to norm 1); distances, stretches and taking back are ours.
@@ -31,9 +32,11 @@ from alignmerge.merger.geometry.gradients import answer_logits, merged_linears, 
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights, apart
 from alignmerge.merger.geometry.residuals import Kind, squares
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, collate
+from alignmerge.merger.geometry.trust import Trust
 from alignmerge.progress import Track
 
 CLIP_NORM, BETAS, WARMUP_SHARE = 1.0, (0.9, 0.95), 0.1
+HALVINGS = 4  # of a stretch that left the trust region; one that is still outside is taken back
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ class Descent:
         merit: Merit,
         budget: Budget,
         chart: Chart,
+        trust: Trust | None = None,
     ) -> None:
         self.model, self.settings, self._merit, self.budget, self.chart = model, settings, merit, budget, chart
+        self._trust = trust or Trust((), 0.0, calibration.pad)
         self.layers = merged_linears(model)
         self.start = {name: start[name] for name in self.layers}
         self.weights = {name: start[name].detach().float().clone() for name in self.layers}
@@ -93,7 +98,8 @@ class Descent:
         """One line per stretch, and the terms of what was kept; `terms` are the mixture's.
 
         A line holds the terms at the end of its stretch, `kept` (1, or 0 where it was taken back), the `radius` factor,
-        the mean squared residuals of its own rows, and the rows passed forward and backward so far.
+        `kl`, how far it went from the last kept merge (nats per token), and `share`, what the trust region left of it
+        (1: all), the mean squared residuals of its own rows, and the rows passed forward and backward so far.
 
         Raises:
             RecipeError: see Merit.terms.
@@ -104,16 +110,21 @@ class Descent:
         optimiser = self._optimiser()
         if terms.gap is not None and self.budget.gap is None:
             self.budget = self.budget.update(terms.gap)
+        self._trust.accept(self.model)
         for end in self.settings.ends():
             seen = self._stretch(begin, end, factor, optimiser, bar)
+            gone, share = self._cut(kept)
             found = self._merit.terms(self.model, apart(self.weights, self.start, self.chart))
-            good = found.merit <= terms.merit
+            good = found.merit <= terms.merit and self._trust.holds(gone)
             lines.append({"phase": "descent", "steps": end, **found.to_json(), "kept": int(good), "radius": factor})
+            lines[-1] |= {"kl": gone, "share": share} if gone is not None else {}
             lines[-1] |= {f"rows_{name}": value for name, value in seen.items()} | {"passes": self._passes}
+            factor *= share
             if good:
                 terms = found
                 for name, value in kept.items():
                     value.copy_(self.weights[name])
+                self._trust.accept(self.model)
             else:
                 factor, optimiser = factor / 2, self._back(kept)
             if terms.gap is not None:
@@ -125,6 +136,20 @@ class Descent:
 
     def _optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.weights.values(), lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
+
+    def _cut(self, kept: Mapping[str, Tensor]) -> tuple[float | None, float]:
+        """How far the stretch leads, and the share of it that was kept to stay inside the trust region."""
+        share = 1.0
+        gone = self._trust.gone(self.model)
+        for _ in range(HALVINGS):
+            if self._trust.holds(gone):
+                break
+            share /= 2
+            for name, module in self.layers.items():
+                self.weights[name].add_(kept[name]).div_(2)
+                module.weight.data.copy_(self.weights[name])
+            gone = self._trust.gone(self.model)
+        return gone, share
 
     def _back(self, kept: Mapping[str, Tensor]) -> torch.optim.Optimizer:
         """A fresh moving chart, after the weights went back to the last that were accepted."""

@@ -18,6 +18,7 @@ from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Merit, Weights
 from alignmerge.merger.geometry.residuals import Kind
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration
+from alignmerge.merger.geometry.trust import Trust
 from alignmerge.merger.geometry.validity import Chosen, Ladder, NoBudget, candidates, choose
 from alignmerge.merger.reference import tensor_digest
 from alignmerge.progress import say, track
@@ -27,7 +28,8 @@ from alignmerge.progress import say, track
 class Knobs:
     """Settings of the solve, of its budget and of its chart.
 
-    metric: "identity", "fisher" (diagonal) or "kfac", the last two estimated at the mixture on skill rows. damping:
+    trust: nats per token that one stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or
+    "kfac", the last two estimated at the mixture on skill rows. damping:
     relative to the mean eigenvalue. threads: CPU threads of the solve, fixed because the order of sums, and so the last
     digit, depends on their number; the result is then the same wherever the recipe runs on the same platform.
     """
@@ -38,6 +40,7 @@ class Knobs:
     budget: float = 0.05
     budget_form: Form = "soft"
     functional: str = "own-answers"
+    trust: float = 0.0
     metric: str = "identity"
     damping: float = 0.3
     fisher_rows: int = 32
@@ -161,13 +164,14 @@ class _Work:
             say(note)
         held_out = (*calibration.validation, *calibration.skill_validation)
         self._merit = Merit(held_out, functional, knobs.weights, limit, kind=knobs.residual, pad=calibration.pad)
+        self._trust = Trust(held_out, knobs.trust, calibration.pad)
         self.before = None if functional is None else functional.value(model)._asdict()
         self.weights: Mapping[str, Tensor] = mixture
 
     def run(self) -> tuple[list[dict[str, Any]], str]:
         """The trace's lines and why it ended."""
         knobs, chart = self._knobs, _chart(self._model, self._mixture, self._calibration, self._knobs)
-        shared: dict[str, Any] = {"merit": self._merit, "chart": chart}
+        shared: dict[str, Any] = {"merit": self._merit, "chart": chart, "trust": self._trust}
         terms = self._merit.terms(self._model, 0.0)
         lines: list[dict[str, Any]] = [{"phase": "mixture", **terms.to_json()}]
         down = descent.Descent(

@@ -7,7 +7,8 @@ merge and takes the exact minimiser, over the step s, of
 
 with c_i = lambda / (mu n) over the n rows of a kind (the budget adds to lambda_align): the objective's quadratic model,
 with a proximal term of weight mu. Alignment rows are restored, skill rows are held. A step that makes the merit on
-held-out rows larger is halved, then not taken; steps go on until the budget holds on validation items.
+held-out rows larger, or leads out of the trust region (trust.py), is halved, then not taken; steps go on until the
+budget holds on validation items.
 
 Source: arXiv 2512.16245 for the terms; their exact forms and the solver are unknown there. The moving linearisation and
 the skill rows are ours (method.md 3.7 of the design notes).
@@ -28,6 +29,7 @@ from alignmerge.merger.geometry.gradients import Factors, combine, merged_linear
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights, apart
 from alignmerge.merger.geometry.residuals import Kind, linearised
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, collate
+from alignmerge.merger.geometry.trust import Trust
 from alignmerge.progress import Track
 
 # Weight of ||s||_M^2 against the objective: rows of one kind count 100 times their mean against it. With 1000, steps of
@@ -85,8 +87,10 @@ class Solver:
         merit: Merit,
         budget: Budget,
         chart: Chart,
+        trust: Trust | None = None,
     ) -> None:
         self.model, self.settings, self._merit, self.budget, self.chart = model, settings, merit, budget, chart
+        self._trust = trust or Trust((), 0.0, calibration.pad)
         self.layers = merged_linears(model)
         self.start, self.weights, self._pad = {name: start[name] for name in self.layers}, weights, calibration.pad
         kinds = ([], []) if not calibration.rows else _kinds(calibration.rows)
@@ -96,8 +100,10 @@ class Solver:
         """One line per step, the terms of the result and why it ended; `terms` are those before the first step.
 
         A line holds the terms after its step, `norm` (the step's M-length as taken), `shrink` (1, or what the step was
-        cut by; 0: not taken), `rows` and the `multiplier` the budget added to lambda_align.
+        cut by; 0: not taken), `kl`, how far it went (nats per token), `rows` and the `multiplier` the budget added to
+        lambda_align.
         """
+        self._trust.accept(self.model)
         lines: list[dict[str, Any]] = []
         if terms.gap is not None and self.budget.gap is None:
             self.budget = self.budget.update(terms.gap)
@@ -147,9 +153,9 @@ class Solver:
         moved = self._moved(parts) if pull > 0 else torch.zeros_like(residuals)
         u = row_system(kernel, residuals, per_row, moved, pull)
         norm = self._apply(parts, u, pull)
-        found, shrink = self._accepted(terms)
+        found, shrink, gone = self._accepted(terms)
         line = {"phase": "restore", **found.to_json(), "norm": norm * shrink, "shrink": shrink, "rows": len(rows)}
-        return {**line, "multiplier": added}, found
+        return {**line, **({} if gone is None else {"kl": gone}), "multiplier": added}, found
 
     def _linearise(self, rows: Sequence[Row]) -> tuple[list[Factors], Tensor]:
         parts, residuals = [], []
@@ -194,17 +200,24 @@ class Solver:
                 self.weights[name].add_(step, alpha=share)
             module.weight.data.copy_(self.weights[name])
 
-    def _accepted(self, terms: Terms) -> tuple[Terms, float]:
-        """The terms after the step and the factor it was cut by: halved while the merit grows, at last taken back."""
+    def _accepted(self, terms: Terms) -> tuple[Terms, float, float | None]:
+        """The terms after the step, the factor it was cut by and how far it went.
+
+        Halved while the merit grows or it leads out of the trust region, at last taken back.
+        """
         for halvings in range(HALVINGS + 1):
             share = 0.5**halvings
             if halvings:
                 self._place(share)
+            gone = self._trust.gone(self.model)
+            if not self._trust.holds(gone):
+                continue
             found = self._merit.terms(self.model, apart(self.weights, self.start, self.chart))
             if found.merit <= terms.merit:
-                return found, share
+                self._trust.accept(self.model)
+                return found, share, gone
         self._place(0.0)
-        return terms, 0.0
+        return terms, 0.0, 0.0 if self._trust.on else None
 
 
 def _kinds(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

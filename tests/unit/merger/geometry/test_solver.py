@@ -173,7 +173,7 @@ def test_a_step_that_is_too_long_is_halved(given: Problem) -> None:
     half = work._merit.terms(work.model, apart(work.weights, given.start, Identity()))
     assert half.merit < whole["merit"]
     work._place(1.0)
-    found, share = work._accepted(replace(before, merit=half.merit))
+    found, share, _ = work._accepted(replace(before, merit=half.merit))
     assert (found, share) == (half, 0.5)
     assert found.geo == pytest.approx(whole["geo"] / 4, rel=1e-4)
 
