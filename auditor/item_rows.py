@@ -1,13 +1,15 @@
 """items.jsonl: rows of item scores in their canonical form, read and written at the speed that 100,000 of them need.
 
-A row that is written as we write rows has each key once, so only other rows go through the strict reader; and the
-digest of a file of such rows, in order, need not be worked out again.
+Rows are parsed many at a time. Those that are written as we write rows have each key once and stand one on a line, so
+only others go through the strict reader, one by one; and the digest of a file of such rows, in order, need not be
+worked out again.
 """
 
 import gc
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from alignmerge.auditor.record import ItemScore
 
 T = TypeVar("T")
+BATCH = 500  # rows parsed at once: most of what that saves, and no memory to speak of
 
 
 class Rows(tuple["ItemScore", ...]):
@@ -34,15 +37,18 @@ class Rows(tuple["ItemScore", ...]):
 
 def line(row: "ItemScore") -> bytes:
     """The row as canonical JSON without a line's end: what `jsonio.canonical` gives; a note only if it has one."""
+    return _text(row).encode()
+
+
+def _text(row: "ItemScore") -> str:
     value = "null" if row.value is None else repr(float(row.value))
     unscored = "null" if row.unscored is None else quoted(row.unscored)
     note = "" if row.note is None else f'"note":{quoted(row.note)},'
-    text = (
+    return (
         f'{{"answer":{quoted(row.answer)},"category":{quoted(row.category)},"finish":{quoted(row.finish)},'
         f'"item":{quoted(row.item)},"metric":{quoted(row.metric)},{note}"prompt":{quoted(row.prompt)},'
         f'"suite":{quoted(row.suite)},"unscored":{unscored},"value":{value}}}'
     )
-    return text.encode()
 
 
 def place(row: "ItemScore") -> tuple[str, str, str]:
@@ -61,8 +67,8 @@ def digest(rows: Sequence["ItemScore"]) -> str:
 
 
 @contextmanager
-def _no_cycles() -> Iterator[None]:
-    """Without the search for reference cycles, which rows cannot be part of and which would walk them all again."""
+def without_cycles() -> Iterator[None]:
+    """Nothing; inside, nobody searches for reference cycles: rows are in none, and a search walks all of them."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -72,8 +78,15 @@ def _no_cycles() -> Iterator[None]:
             gc.enable()
 
 
-def read(path: Path, sha256: str, parse: Callable[[bytes, str], "ItemScore"]) -> tuple["ItemScore", ...]:
-    """The rows in the file at `path`, whose content must have this SHA-256. parse: one line, and where it is.
+def read(
+    path: Path,
+    sha256: str,
+    parse: Callable[[bytes, str], "ItemScore"],
+    parse_all: Callable[[bytes, str], Sequence["ItemScore"]],
+) -> tuple["ItemScore", ...]:
+    """The rows in the file at `path`, whose content must have this SHA-256.
+
+    parse: one line, and where it is. parse_all: a JSON array of rows, and where it is.
 
     Raises:
         IntegrityError: it is another file, or there is none.
@@ -91,24 +104,38 @@ def read(path: Path, sha256: str, parse: Callable[[bytes, str], "ItemScore"]) ->
             raise IntegrityError(f"{path}: not the items that audit.json names; restore it or audit again")
         if not path.is_file():
             return ()
-        with path.open("rb") as file, _no_cycles():
-            for number, text in enumerate(file, start=1):
-                row, as_written = _row(text, f"{path}:{number}", parse)
-                canonical = canonical and as_written and (not rows or place(rows[-1]) <= place(row))
-                rows.append(row)
+        with path.open("rb") as file, without_cycles():
+            while texts := list(islice(file, BATCH)):
+                batch = _written(texts, str(path), parse_all)
+                if batch is None:
+                    canonical = False
+                    batch = [_row(text, f"{path}:{len(rows) + at}", parse) for at, text in enumerate(texts, start=1)]
+                rows += batch
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
-    return Rows(rows, sha256) if canonical else tuple(rows)
+    places = [place(row) for row in rows] if canonical else []
+    return Rows(rows, sha256) if canonical and places == sorted(places) else tuple(rows)
 
 
-def _row(text: bytes, where: str, parse: Callable[[bytes, str], "ItemScore"]) -> tuple["ItemScore", bool]:
+def _written(
+    texts: Sequence[bytes], where: str, parse_all: Callable[[bytes, str], Sequence["ItemScore"]]
+) -> Sequence["ItemScore"] | None:
+    """The rows of these lines, if they are exactly what we write for those rows; else None."""
+    try:
+        rows = parse_all(b"[" + b",".join(texts) + b"]", where)
+    except RecordError:
+        return None  # the reader of single lines says which, and what is wrong with it
+    written = "".join([_text(row) + "\n" for row in rows]).encode()
+    return rows if written == b"".join(texts) else None
+
+
+def _row(text: bytes, where: str, parse: Callable[[bytes, str], "ItemScore"]) -> "ItemScore":
     stripped = text.rstrip(b"\r\n")
     try:
         row = parse(stripped, where)
     except RecordError:
         jsonio.loads(stripped, where)  # its message where it is not JSON at all
         raise
-    as_written = line(row) + b"\n" == text
-    if not as_written:
+    if line(row) + b"\n" != text:
         jsonio.loads(stripped, where)  # pydantic's own parser takes duplicate keys
-    return row, as_written
+    return row

@@ -6,6 +6,7 @@ named by its SHA-256 in audit.json).
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -130,9 +131,17 @@ class AuditRecord:
         """The result of `metric`, or None when it was not measured."""
         return next((row for row in self.metrics if row.metric == metric), None)
 
+    @cached_property
+    def by_metric(self) -> Mapping[str, tuple[ItemScore, ...]]:
+        """The rows of each metric, in their order."""
+        found: dict[str, list[ItemScore]] = {}
+        for row in self.items:
+            found.setdefault(row.metric, []).append(row)
+        return {metric: tuple(rows) for metric, rows in found.items()}
+
     def scores(self, metric: str) -> dict[str, ItemScore]:
         """Item scores of `metric` by item id."""
-        return {row.item: row for row in self.items if row.metric == metric}
+        return {row.item: row for row in self.by_metric.get(metric, ())}
 
 
 def items_bytes(record: AuditRecord) -> bytes:
@@ -210,7 +219,7 @@ def _other(value: Any) -> str:
 
 
 def _items(path: Path, sha256: str) -> tuple[ItemScore, ...]:
-    return item_rows.read(path, sha256, _reader(ItemScore))
+    return item_rows.read(path, sha256, _reader(ItemScore), _reader(list[ItemScore]))
 
 
 def _reader(kind: type[_Part]) -> Callable[[bytes, str], _Part]:

@@ -6,8 +6,8 @@ failing as the best. So an answer nobody can read never helps, and never convict
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from alignmerge import jsonio
 from alignmerge.auditor.record import AuditRecord, MetricResult
@@ -21,8 +21,7 @@ ALL_SUITES = "all"  # the suite of a metric whose items come from several
 SAME_CHECKPOINT = "candidate and anchor are the same checkpoint"
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """One item's harm: candidate's score and, for a paired rule, the anchor's. None: could not be scored."""
 
     candidate: float | None
@@ -146,12 +145,13 @@ def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
         RecordError: an item twice, or a summary that contradicts its items.
     """
     scores: dict[Key, float | None] = {}
-    for row in record.items:
-        if row.metric == result.metric and result.suite in (row.suite, ALL_SUITES):
+    everywhere, rate = result.suite == ALL_SUITES, result.unit == "rate"
+    for row in record.by_metric.get(result.metric, ()):
+        if everywhere or row.suite == result.suite:
             key = (row.suite, row.item)
             if key in scores:
                 raise RecordError(f"audit of {record.name}: item {key} of {result.metric} is there twice")
-            if result.unit == "rate" and row.value is not None and not 0.0 <= row.value <= 1.0:
+            if rate and row.value is not None and not 0.0 <= row.value <= 1.0:
                 raise RecordError(f"audit of {record.name}: item {key}: {row.value} is not a rate in [0, 1]")
             scores[key] = row.value
     found = [value for value in scores.values() if value is not None]
@@ -170,5 +170,5 @@ def _check_summary(record: AuditRecord, result: MetricResult, found: list[float]
 
 def paired(candidate: Mapping[Key, float | None], anchor: Mapping[Key, float | None]) -> list[Pair]:
     """One pair per item that either record holds, in the order of the keys."""
-    keys = sorted(candidate.keys() | anchor.keys())
+    keys = sorted(candidate if candidate.keys() == anchor.keys() else candidate.keys() | anchor.keys())
     return [Pair(candidate.get(key), anchor.get(key)) for key in keys]

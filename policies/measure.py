@@ -105,7 +105,7 @@ def _rows(rule: Rule, record: AuditRecord, result: MetricResult, role: str) -> d
         found = {key: score for key, score in found.items() if key[0] == rule.suite}
     if rule.category is not None:
         wanted = rule.category
-        items = {(row.suite, row.item) for row in record.items if row.category == wanted and row.metric == rule.metric}
+        items = {(row.suite, row.item) for row in record.by_metric.get(rule.metric, ()) if row.category == wanted}
         found = {key: score for key, score in found.items() if key in items}
     if not found and (rule.category or rule.suite):
         where = f"category {rule.category}" if rule.category else f"suite {rule.suite}"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from alignmerge import __version__, jsonio
 from alignmerge.auditor import record
+from alignmerge.auditor.item_rows import without_cycles
 from alignmerge.errors import Inconclusive, RecordError
 from alignmerge.merger import record as merge_record
 from alignmerge.pipeline.lineage import lineage_of
@@ -200,6 +201,7 @@ def show(verdict: Verdict, who: str = "") -> None:
         console.print(line, soft_wrap=True)
 
 
+@without_cycles()
 def gate(
     audit: Path,
     policy: str,

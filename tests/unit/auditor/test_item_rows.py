@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alignmerge import jsonio
 from alignmerge.auditor import item_rows
-from alignmerge.auditor.record import ItemScore, _reader
+from alignmerge.auditor.record import ItemScore, _items, _reader
 from alignmerge.errors import IntegrityError, RecordError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -32,7 +32,7 @@ def test_a_row_has_the_bytes_of_its_canonical_form(
 def read(folder: Path, data: bytes) -> tuple[ItemScore, ...]:
     path = folder / "items.jsonl"
     path.write_bytes(data)
-    return item_rows.read(path, hashlib.sha256(data).hexdigest(), _reader(ItemScore))
+    return _items(path, hashlib.sha256(data).hexdigest())
 
 
 def test_rows_in_order_carry_the_digest_of_their_file(tmp_path: Path) -> None:
@@ -68,6 +68,36 @@ def test_a_key_that_is_there_twice_is_refused(twice: bytes, tmp_path: Path) -> N
 
 def test_another_file_or_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="not the items"):
-        item_rows.read(tmp_path / "items.jsonl", "0" * 64, _reader(ItemScore))
+        _items(tmp_path / "items.jsonl", "0" * 64)
     nothing = hashlib.sha256(b"").hexdigest()
-    assert item_rows.read(tmp_path / "items.jsonl", nothing, _reader(ItemScore)) == ()
+    assert _items(tmp_path / "items.jsonl", nothing) == ()
+
+
+ODD = {
+    "two on a line": item_rows.line(ROW) + b"," + item_rows.line(ROW) + b"\n",
+    "an array's end": item_rows.line(ROW) + b"],[\n",
+    "blank": b"\n",
+    "not a number": item_rows.line(ROW).replace(b":0.5", b":NaN") + b"\n",
+    "infinite": item_rows.line(ROW).replace(b":0.5", b":1e999") + b"\n",
+    "a text": item_rows.line(ROW).replace(b":0.5", b':"0.5"') + b"\n",
+    "twice": item_rows.line(ROW).replace(b'"value":0.5', b'"value":0.5,"value":0.5') + b"\n",
+    "not text": item_rows.line(ROW).replace(b'prompt","suite', b'\xff","suite') + b"\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("before", [0, 1, item_rows.BATCH - 1, item_rows.BATCH, item_rows.BATCH + 3])
+def test_an_odd_line_is_named_wherever_it_stands(odd: str, before: int, tmp_path: Path) -> None:
+    lines = [item_rows.line(replace(ROW, item=f"{at:04d}")) + b"\n" for at in range(before + 2)]
+    with pytest.raises(RecordError, match=rf"items\.jsonl:{before + 1}: "):
+        read(tmp_path, b"".join([*lines[:before], ODD[odd], *lines[before:]]))
+
+
+def test_rows_of_many_batches_are_all_there_whatever_their_form(tmp_path: Path) -> None:
+    rows = [replace(ROW, item=f"{at:05d}", answer="a\n\t\u2028é" * (at % 3)) for at in range(2 * item_rows.BATCH + 7)]
+    data = item_rows.content(rows)
+    assert read(tmp_path, data) == tuple(rows)
+    assert isinstance(read(tmp_path, data), item_rows.Rows)
+    spaced = data.replace(b'"item":"00700"', b'"item": "00700"')
+    assert read(tmp_path, spaced) == tuple(rows)
+    assert not isinstance(read(tmp_path, spaced), item_rows.Rows)
