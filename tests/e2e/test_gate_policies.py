@@ -11,6 +11,7 @@ import pytest
 
 from alignmerge.auditor.record import save
 from alignmerge.cli import main
+from tests.valid_exports import junit_problems, sarif_problems, summary_problems
 
 r = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit/policies/records.py")))
 POLICY = """\
@@ -45,10 +46,22 @@ def place(tmp_path: Path) -> Path:
 
 
 def gate(place: Path, name: str, *extra: str) -> int:
+    """The exit code of the gate, whose files for other tools are valid and say that code, however it ended."""
+    told = {kind: place / f"told.{kind}" for kind in ("junit", "sarif", "summary")}
+    for path in told.values():
+        path.unlink(missing_ok=True)
+    files = [f"--{kind}={path}" for kind, path in told.items() if f"--{kind}" not in extra]
+    where = [str(place / name), "--policy", str(place / "p.yaml"), "--anchor", str(place / "anchor")]
     with pytest.raises(SystemExit) as exit_:
-        main(["gate", str(place / name), "--policy", str(place / "p.yaml"), "--anchor", str(place / "anchor"), *extra])
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code
+        main(["gate", *where, *extra, *files])
+    code = exit_.value.code
+    assert isinstance(code, int)
+    assert junit_problems(told["junit"].read_text()) == []
+    assert sarif_problems(told["sarif"].read_text()) == [[], []]
+    assert json.loads(told["sarif"].read_text())["runs"][0]["invocations"][0]["exitCode"] == code
+    if "--summary" not in extra:
+        assert summary_problems(told["summary"].read_text()) == []
+    return code
 
 
 def waivers(place: Path, **changes: str) -> str:

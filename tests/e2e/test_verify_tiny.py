@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import Result
 
+from tests.valid_exports import junit_problems, sarif_problems, summary_problems
+
 tiny = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_pipeline_tiny.py"))))
 inputs = tiny.inputs
 run: Callable[..., Result] = tiny.run
@@ -146,6 +148,25 @@ def test_one_changed_byte_or_a_deleted_file_is_named(copy: Callable[[str], Path]
         broken(out, name.removeprefix("records/").removesuffix("/audit.json").removesuffix("/items.jsonl"))
     (out / name).write_bytes(original)
     assert run("verify", out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "records/audits/passed/items.jsonl", "records/policy.yaml", "records/verdicts/passed.json"],
+)
+def test_K01_each_tampering_is_told_in_every_form(copy: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    out = copy("passed")
+    flip(out / name)
+    valid = {"sarif": [[], []], "junit": [], "markdown": []}
+    check = {"sarif": sarif_problems, "junit": junit_problems, "markdown": summary_problems}
+    for kind, problems in valid.items():
+        told = tmp_path / f"told.{kind}"
+        found = run("export", out, "--format", kind, "-o", told)
+        assert found.exit_code == 5, found.output
+        text = told.read_text()
+        assert check[kind](text) == problems
+        named = "verdicts/passed.json" if name == "records/policy.yaml" else name.removeprefix("records/")
+        assert named.removesuffix("/items.jsonl").split("/")[-1] in text
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], None]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from alignmerge import yamlio
 from alignmerge.auditor.record import save
 from alignmerge.cli import cli
+from tests.valid_exports import junit_problems, sarif_problems, summary_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 r = SimpleNamespace(**runpy.run_path(str(ROOT / "tests/unit/policies/records.py")))
@@ -73,7 +74,9 @@ def test_the_action_gates_and_tells(place: Path, refusals: int, code: int, decis
     assert (place / "GITHUB_OUTPUT").read_text() == f"exit-code={code}\n"
     assert f"AlignMerge: {decision}" in (place / "GITHUB_STEP_SUMMARY").read_text()
     assert '"policies/ours.yaml"' in (place / "alignmerge.sarif").read_text() or code == 0
-    assert (place / "alignmerge-junit.xml").is_file()
+    assert sarif_problems((place / "alignmerge.sarif").read_text()) == [[], []]
+    assert junit_problems((place / "alignmerge-junit.xml").read_text()) == []
+    assert summary_problems((place / "GITHUB_STEP_SUMMARY").read_text()) == []
     assert (place / "alignmerge-verdict.json").is_file()
 
 

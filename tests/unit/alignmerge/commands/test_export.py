@@ -12,6 +12,7 @@ import pytest
 
 from alignmerge.auditor.record import save
 from alignmerge.cli import main
+from tests.valid_exports import junit_problems, sarif_problems, summary_problems
 
 r = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "policies/records.py")))
 POLICY = """\
@@ -28,6 +29,13 @@ def run(*arguments: object) -> int:
         main([str(one) for one in arguments])
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
+
+
+def valid(folder: Path) -> None:
+    """The files that `gate` wrote are what other tools read."""
+    assert junit_problems((folder / "junit").read_text()) == []
+    assert sarif_problems((folder / "sarif").read_text()) == [[], []]
+    assert summary_problems((folder / "summary").read_text()) == []
 
 
 @pytest.fixture
@@ -55,6 +63,7 @@ def test_every_decision_is_told_in_every_form(
     gate: Run, tmp_path: Path, refusals: int, code: int, decision: str, tag: str | None, results: int
 ) -> None:
     assert gate(refusals) == code
+    valid(tmp_path)
     case = ET.parse(tmp_path / "junit").find(".//testcase")
     assert case is not None
     assert [child.tag for child in case] == [tag or "system-out"]
@@ -75,6 +84,7 @@ def test_K01_changed_items_exit_5_and_are_told(gate: Run, tmp_path: Path) -> Non
     files = ["--sarif", tmp_path / "sarif", "--summary", tmp_path / "summary", "--junit", tmp_path / "junit"]
     anchor = ["--anchor", tmp_path / "anchor"]
     assert run("gate", tmp_path / "candidate", "--policy", tmp_path / "p.yaml", *anchor, *files) == 5
+    valid(tmp_path)
     assert "REJECTED" in (tmp_path / "summary").read_text()
     (only,) = json.loads((tmp_path / "sarif").read_text())["runs"]
     assert only["invocations"] == [{"executionSuccessful": False, "exitCode": 5}]

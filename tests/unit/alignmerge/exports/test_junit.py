@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from alignmerge.exports.junit import junit
 from alignmerge.exports.outcome import Outcome, Problem
+from tests.valid_exports import junit_problems
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("made.py"))))
 
 
 def read(outcome: Outcome) -> ET.Element:
-    return ET.fromstring(junit(outcome))
+    text = junit(outcome)
+    assert junit_problems(text) == []
+    return ET.fromstring(text)
 
 
 def test_each_rule_is_a_case_and_the_counts_are_those_of_the_cases() -> None:
@@ -65,3 +68,23 @@ def test_J01_hostile_text_stays_text() -> None:
 def test_any_text_can_be_a_reason(text: str) -> None:
     outcome = Outcome(text, (made.verdict("FAIL", made.rule("fail", reason=text), subject_name=text),))
     assert len(list(read(outcome).iter("testcase"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<failure ", "<failed "),
+        (' name="fail-block"', ""),
+        ('tests="5"', 'tests="6"'),
+        ('time="0"', 'time="soon"'),
+        ('timestamp="', 'timestamp="+'),
+        ("<properties>", "<system-out>x</system-out><properties>"),
+        (' classname="', ' class="'),
+    ],
+)
+def test_the_check_of_documents_finds_what_is_wrong(old: str, new: str) -> None:
+    text = junit(Outcome("run", (made.every(),)))
+    assert junit_problems(text) == []
+    broken = text.replace(old, new, 1).replace("</failure>", "</failed>" if new == "<failed " else "</failure>")
+    assert broken != text
+    assert junit_problems(broken)

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from alignmerge.exports.outcome import Outcome, Problem
 from alignmerge.exports.summary import MAX_BYTES, plain, summary
+from tests.valid_exports import summary_problems
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("made.py"))))
 RENDER = MarkdownIt("commonmark", {"html": True}).enable("table")
@@ -18,6 +19,8 @@ RENDER = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 def test_the_worst_rule_comes_first_with_its_reason() -> None:
     text = summary(Outcome("run", (made.every(),)))
+    assert summary_problems(text) == []
+    assert summary_problems(text.replace(" | ", " <b> ", 1))
     assert text.startswith("## AlignMerge: FAIL\n")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[1] for row in rows] == [
@@ -43,6 +46,7 @@ def test_nothing_is_no_pass() -> None:
 
 def test_J01_hostile_text_makes_no_link_no_html_no_heading_and_no_row() -> None:
     text = summary(Outcome("run", (made.hostile(),), (Problem(made.HOSTILE, made.HOSTILE, 5),)))
+    assert summary_problems(text) == []
     page = RENDER.render(text)
     table = {"table", "thead", "tbody", "tr", "th", "td"}
     assert set(re.findall(r"<(\w+)", page)) <= {"h2", "p", "ul", "li", "strong", "code"} | table
