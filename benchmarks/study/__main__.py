@@ -53,6 +53,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="items per suite, for smoke runs")
     parser.add_argument("--results", type=Path, default=cells.RESULTS)
     parser.add_argument("--store", type=Path, help="where answers are kept between runs (default: the shared cache)")
+    parser.add_argument(
+        "--records", type=Path, help="keep the audit records of what is measured now as runs for `alignmerge report`"
+    )
     parser.add_argument("--machine", help="words for the machine, kept in every cell")
     parser.add_argument("--again", action="store_true", help="measure cells that are there")
     parser.add_argument("-o", "--output", type=Path, default=DOCS, help="docs: the page (default: docs/study.md)")
@@ -132,6 +135,7 @@ def measure(chosen: argparse.Namespace) -> None:
     limit = chosen.limit or (FRONTIER_ITEMS if sweep else None)
     plan = StudyPlan(split="test", limit=limit, extra=external_suites(chosen.data))
     study = Study(plan, chosen.zoo, chosen.results, chosen.store, chosen.machine or MACHINE, chosen.again)
+    study.records = chosen.records
     tuned = Tuned(chosen.results / "tuned.json")
     for setting in chosen.settings:
         study.anchors_cell(setting, "frontier" if sweep else "anchor", "anchor")

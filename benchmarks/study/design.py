@@ -171,7 +171,8 @@ CONTROLS = {
     )
 }
 
-DEFAULTS = ("linear", "task_arithmetic", "fisher", "ties", "safemerge_revert", "mergealign_thakkar")
+# Measured as they come too: what a merge does in the hands of someone who looks at skill alone.
+DEFAULTS = tuple(name for name, one in METHODS.items() if one.baseline and name != "alignmerge")
 
 
 @dataclass(frozen=True)

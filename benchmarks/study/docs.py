@@ -76,6 +76,9 @@ def _what_ran(cells: Sequence[Cell]) -> list[str]:
     rows = []
     for setting in SETTINGS:
         own = {(one.kind, one.method, one.seed, one.set) for one in cells if one.setting == setting}
+        if not own:
+            rows.append([setting, "every method, control and frontier", "not run"])
+            continue
         for label, method in METHODS.items():
             reason = method.undefined.get(setting)
             wanted = [("merge", label, seed, name) for seed in SEEDS for name in SETS]

@@ -20,7 +20,7 @@ from alignmerge.merger.stream import merge_in_memory
 from alignmerge.pipeline.bench import Bench
 from alignmerge.pipeline.workbench import Made, Workbench
 from alignmerge.progress import say
-from benchmarks.study import cells
+from benchmarks.study import cells, records
 from benchmarks.study.cells import Cell, Kind
 from benchmarks.study.design import ANCHOR, REFERENCE, ZOO, placed
 from benchmarks.study.drifts import Drifts
@@ -76,6 +76,7 @@ class Study:
     again: bool = False
     anchor_model: str = ANCHOR
     unaligned_model: str = REFERENCE
+    records: Path | None = None  # where audit records are kept as runs; see records.py
     _anchor: AuditRecord | None = None
     _drifts: Drifts | None = None
     _seconds: list[float] = field(default_factory=list)
@@ -158,8 +159,9 @@ class Study:
             found = bench.audit(engine, checkpoint.digest, label)
         drift = self.drifts().of(engine.model, {name: checkpoint.read(name) for name in checkpoint.tensors})
         inputs = {"anchor": self.anchor().checkpoint, "expert": checkpoint.digest}
-        cell = self.audited(found, key, "expert", setting, seed, label, inputs)
-        self._done(replace(cell, drift=drift), started)
+        cell = replace(self.audited(found, key, "expert", setting, seed, label, inputs), drift=drift)
+        records.keep(self.records, cell, found, self.anchor())
+        self._done(cell, started)
 
     def audited(
         self, found: AuditRecord, key: str, kind: Kind, setting: str, seed: int, label: str, inputs: dict[str, str]
@@ -270,7 +272,8 @@ class Asked:
         inputs = {"anchor": self._bench.inputs.anchor.digest}
         inputs |= {str(cells.portable(one.name, zoo)): one.digest for one in self._bench.inputs.experts}
         plain = study.audited(found, job.key(study.plan), job.kind, job.setting, job.seed, job.label, inputs)
-        return replace(
+        account = cells.portable(made.account, zoo)
+        cell = replace(
             plain,
             set=job.set,
             recipe=recipe.to_json(),
@@ -278,8 +281,10 @@ class Asked:
             drift=study.drifts().of(engine.model, made.tensors),
             cost=cost,
             distance=self.distance(made),
-            account=cells.short(cells.portable(made.account, zoo)),
+            account=cells.short(account),
         )
+        records.keep(study.records, cell, found, study.anchor(), account)
+        return cell
 
     def distance(self, made: Made) -> float:
         """Euclidean distance of the merge from the anchor over all floating-point tensors."""

@@ -176,9 +176,18 @@ def comparisons(part: Part) -> list[str]:
         if name != OURS:
             found = [interval(_pooled(ours, cells, terms)) for terms in columns]
             rows.append([name, str(len(set(ours) & set(cells))), *found])
+    for name, cells in untuned(part).items():
+        found = [interval(_pooled(ours, cells, terms)) for terms in columns]
+        rows.append([f"{name}, as it comes", str(len(set(ours) & set(cells))), *found])
     everywhere = dict.fromkeys(ours, part.anchor)
     rows.append(["the anchor", str(len(ours)), *(interval(_pooled(ours, everywhere, terms)) for terms in columns)])
     return table(heads, rows)
+
+
+def untuned(part: Part) -> dict[str, Cells]:
+    """The plain merges with their default knobs, by method."""
+    suffix = "-default"
+    return {name.removesuffix(suffix): cells for name, cells in part.others.items() if name.endswith(suffix)}
 
 
 def _pooled(first: Cells, second: Cells, terms: analysis.Terms) -> Pooled | None:

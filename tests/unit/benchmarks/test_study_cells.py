@@ -59,6 +59,7 @@ def results(tmp_path: Path) -> Path:
             everything.append(made("merge", "alignmerge", seed, experts, refusal=0.8, harmbench=0.9, over_refusal=0.3))
             everything.append(made("merge", "ties", seed, experts, refusal=0.2, harmbench=0.1))
         everything.append(made("control", "one_shot", seed, "three"))
+        everything.append(made("default", "ties-default", seed, "three", refusal=0.1, harmbench=0.1))
         for name in ("alignmerge", "linear"):
             everything += [
                 made("frontier", f"{name}.{index}", seed, "three", over_refusal=0.2)
@@ -239,6 +240,7 @@ def test_the_page_is_made_from_cells_alone(results: Path, tmp_path: Path) -> Non
     anchor = cells.read(results / "main" / "anchor.json")
     ours = [cells.read(results / "main" / f"seed{seed}-three-alignmerge.json").rate("refusal") or 0 for seed in (0, 1)]
     assert f"{sum(ours) / 2:.3f}" in text and f"{anchor.rate('refusal'):.3f}" in text
+    assert "| ties, as it comes | 2 |" in text and "above every baseline as it comes" in text
     assert "| main | ties | 6 of 9 |" in text and "| main | control one_shot | 2 |" in text
     assert "unscored: no judge that passed its exam" in text and "nan" not in text.lower()
     for heading in ("What was to be shown", "Experts", "Set three", "Controls", "Frontier", "Drift and refusals"):

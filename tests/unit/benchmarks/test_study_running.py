@@ -7,6 +7,8 @@ import pytest
 
 from alignmerge.errors import UsageError
 from alignmerge.merger.recipe import Expert, Recipe, resolve
+from alignmerge.reports.loaded import load
+from alignmerge.reports.render import render
 from benchmarks.study import cells
 from benchmarks.study.external import StudyPlan
 from benchmarks.study.running import Job, Study
@@ -58,6 +60,34 @@ def test_merges_become_complete_cells_and_are_not_made_twice(study: Study, famil
     assert before == {path: path.stat().st_mtime_ns for path in paths}
     assert study.missing([job(family, "alignmerge", "linear", anchor_weight=2.0)])
     assert replace(study, again=True).missing([soup]) == [soup]
+
+
+def test_records_are_runs_that_report_reads(study: Study, family: Path, tmp_path: Path) -> None:
+    study.records = tmp_path / "records"
+    study.anchors_cell("main")
+    assert not study.records.exists()  # an anchor alone is no run
+    study.run([job(family, "alignmerge", "linear")])
+    study.run([job(family, "matched", "task_arithmetic", scale=1.0)])
+    study.expert("main", 0, "arithmetic", "ZOO/expert_a")
+    study.expert("main", 0, "units", "ZOO/expert_b")  # no expert of the set "two"
+    [folder] = study.records.glob("*/*")
+    assert folder == study.records / "main" / "seed0-two"
+    made = load([folder])
+    assert [(one.role, one.label) for one in made.entries] == [
+        ("anchor", "anchor"), ("expert", "expert-arithmetic"), ("merge", "alignmerge"), ("merge", "matched"),
+    ]  # fmt: skip
+    found = {one.method: one for one in cells.read_all(study.results)}
+    for one in made.entries:
+        assert one.verdict is None and one.audit.checkpoint == found[one.label].digest
+        assert cells.outcomes(one.audit, study.plan) == found[one.label].suites
+    own = made.merges[0]
+    assert own.drift is not None and own.drift["finite_drift"]["value"] == found["alignmerge"].drift["finite"]
+    assert own.merge is not None and own.merge["recipe"]["method"] == "linear"
+    assert str(family / "expert_a") not in (folder / "merges" / "alignmerge.json").read_text()
+    page = render(made)
+    assert "No policy was asked" in page and ">matched<" in page
+    replace(study, again=True).run([job(family, "matched", "task_arithmetic", scale=0.5)])
+    assert [one.label for one in load([folder]).merges] == ["alignmerge", "matched"]
 
 
 def test_tuning_looks_at_the_validation_split_alone(study: Study, tmp_path: Path) -> None:
