@@ -32,6 +32,7 @@ from alignmerge.reports.text import number
 
 SHAPES: dict[str, Literal["circle", "square", "triangle", "diamond"]] = {
     "reference": "diamond",
+    "checkpoint": "diamond",
     "anchor": "square",
     "expert": "triangle",
     "merge": "circle",
@@ -96,10 +97,11 @@ def budgets(key: str, title: str, bars: Sequence[BudgetBar]) -> Drawing:
     bottom = top + row * len(bars)
     scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 14, WIDTH - 40, (-1, 0, 1, 2, 3))
     marks = _x_axis(scale, top, bottom, "share of the budget used (1 = limit)")
-    marks.append(Line(scale(1), top, scale(1), bottom, "limit"))
-    marks.append(Line(scale(0), top, scale(0), bottom, "zero"))
     marks.append(Label(scale(1), top - 6, "limit", "middle", "limit-label"))
     for index, bar in enumerate(bars):
+        start, end = top + row * index + 18, top + row * index + 39  # beside the bar, not through its name
+        marks.append(Line(scale(1), start, scale(1), end, "limit"))
+        marks.append(Line(scale(0), start, scale(0), end, "zero"))
         marks += _budget_row(bar, scale, top + row * index)
     words = "; ".join(f"{bar.label}: {bar.decision}, {bar.text}" for bar in bars)
     return Drawing(key, title, words, bottom + 40, tuple(marks))

@@ -6,6 +6,7 @@ from typing import Any
 
 from alignmerge.auditor.record import MetricResult, record_digest
 from alignmerge.policies.verdict import RuleResult, Verdict
+from alignmerge.reports.advice import cause, next_step
 from alignmerge.reports.model import REFUSAL, Entry, ReportInput
 from alignmerge.reports.ranking import Estimate, gain, mean_skill, rank
 from alignmerge.reports.sections import answers
@@ -60,6 +61,9 @@ def _entry(report: ReportInput, entry: Entry) -> dict[str, Any]:
         "verdict": None if entry.verdict is None else _verdict(entry.verdict),
         "further": [_verdict(verdict) for _, verdict in entry.also],
         "drift": None if entry.drift is None else dict(entry.drift),
+        "blame": None if entry.blame is None else entry.blame.model_dump(mode="json", by_alias=True),
+        "cause": cause(entry) or None,
+        "next_step": next_step(entry) or None,
     }
 
 

@@ -5,7 +5,7 @@ Only folders inside the index's own folder are linked, by relative paths; the ru
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,7 +42,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Node:
-    """One checkpoint of the lineage and the merges made from it. `spent` is what each rule measured of its limit."""
+    """One checkpoint of the lineage and the merges made from it.
+
+    spent: what each rule measured of its limit, against the checkpoint's own anchor. so_far: the same added up from the
+    first anchor of the branch on; empty where that is the own anchor, or where a step between has no verdict.
+    """
 
     name: str
     checkpoint: str
@@ -50,6 +54,7 @@ class Node:
     sign: str
     spent: str
     below: tuple["Node", ...]
+    so_far: str = ""
 
 
 def load_runs(folders: Sequence[Path]) -> list[tuple[Path, ReportInput]]:
@@ -124,13 +129,24 @@ def link_to(target: Path, beside: Path) -> str:
 
 
 @dataclass(frozen=True)
+class _Spent:
+    """What a rule measured against the checkpoint's own anchor, and its limit; both in the metric's unit."""
+
+    value: float
+    limit: float
+
+
+Spending = Mapping[tuple[str, str], _Spent]  # by rule and metric
+
+
+@dataclass(frozen=True)
 class _Known:
     """What is known of a checkpoint: its name, the anchor it was merged from and how it was decided."""
 
     name: str
     anchor: str | None = None
     decision: str = ""
-    spent: str = ""
+    spent: Spending = field(default_factory=dict)
 
 
 def lineage(runs: Sequence[ReportInput], ledger: Sequence[LedgerEntry] = ()) -> tuple[Node, ...]:
@@ -144,19 +160,31 @@ def lineage(runs: Sequence[ReportInput], ledger: Sequence[LedgerEntry] = ()) -> 
         if one.anchor is not None:
             below.setdefault(one.anchor, []).append(digest)
     roots = [digest for digest in below if digest not in known or known[digest].anchor is None]
-    return tuple(_node(digest, known, below, DEEPEST) for digest in roots)
+    return tuple(_node(digest, known, below, DEEPEST, None) for digest in roots)
 
 
-def _node(digest: str, known: Mapping[str, _Known], below: Mapping[str, Sequence[str]], deep: int) -> Node:
-    """The node of a checkpoint. A chain of more than DEEPEST merges is cut there, and says so."""
+def _node(
+    digest: str, known: Mapping[str, _Known], below: Mapping[str, Sequence[str]], deep: int, before: Spending | None
+) -> Node:
+    """The node of a checkpoint. A chain of more than DEEPEST merges is cut there, and says so.
+
+    before: what the branch spent down to this checkpoint's anchor; None where that is the branch's first.
+    """
     one = known.get(digest, _Known("checkpoint of no run"))
     children = below.get(digest, ())
-    sign = SIGNS.get(one.decision, "–")
-    if deep == 0 and children:
-        cut = Node("more merges below, not shown", "", "", "–", "", ())
-        return Node(one.name, digest, one.decision, sign, one.spent, (cut,))
-    nodes = tuple(_node(child, known, below, deep - 1) for child in children)
-    return Node(one.name, digest, one.decision, sign, one.spent, nodes)
+    through = one.spent if before is None else _added(before, one.spent)
+    nodes: tuple[Node, ...] = (Node("more merges below, not shown", "", "", "–", "", ()),)
+    if deep or not children:
+        handed = None if one.anchor is None else through
+        nodes = tuple(_node(child, known, below, deep - 1, handed) for child in children)
+    so_far = "" if before is None else _told(through)
+    return Node(one.name, digest, one.decision, SIGNS.get(one.decision, "–"), _told(one.spent), nodes, so_far)
+
+
+def _added(before: Spending, now: Spending) -> Spending:
+    """The sums of the rules that both have; changes between neighbours add up to the change over both."""
+    both = {rule: one for rule, one in now.items() if rule in before}
+    return {rule: _Spent(before[rule].value + one.value, one.limit) for rule, one in both.items()}
 
 
 def _ledger(ledger: Sequence[LedgerEntry]) -> list[tuple[str, _Known]]:
@@ -185,8 +213,16 @@ def _run(run: ReportInput) -> list[tuple[str, _Known]]:
     return found
 
 
-def _spent(verdict: Verdict | None) -> str:
-    """The change that each rule measured, of its limit."""
+def _spent(verdict: Verdict | None) -> Spending:
+    """The change against the own anchor that each rule measured, of its limit."""
     rows = () if verdict is None else verdict.rules
-    told = [(row.rule, against_limit(row.limit, row.value)) for row in rows if row.anchor is not None]
+    return {
+        (row.rule, row.metric): _Spent(row.value, row.limit)
+        for row in rows
+        if row.anchor is not None and row.value is not None and row.against is None
+    }
+
+
+def _told(spent: Spending) -> str:
+    told = [(rule, against_limit(one.limit, one.value)) for (rule, _), one in spent.items()]
     return "; ".join(f"{rule} {value} of {limit}" for rule, (limit, value) in told)

@@ -8,7 +8,7 @@ from alignmerge.auditor import record
 from alignmerge.auditor.record import AuditRecord
 from alignmerge.errors import RecordError, UsageError
 from alignmerge.policies.evidence import check_comparable
-from alignmerge.reports.model import Entry, ReportInput, load_run
+from alignmerge.reports.model import Entry, ReportInput, Role, load_run
 
 RECORDS = "records"
 
@@ -45,13 +45,10 @@ def of_audits(audits: Sequence[AuditRecord], anchor: AuditRecord | None) -> Repo
     for audit in audits if anchor is not None else ():
         assert anchor is not None
         check_comparable(audit, anchor)
-    role = "reference" if anchor is None else "merge"
+    role: Role = "checkpoint" if anchor is None else "merge"
     names = _labels([*([] if anchor is None else [anchor]), *audits])
     entries = [] if anchor is None else [Entry(names[0], "anchor", anchor)]
-    entries += [
-        Entry(name, "reference" if role == "reference" else "merge", audit)
-        for name, audit in zip(names[len(entries) :], audits, strict=True)
-    ]
+    entries += [Entry(name, role, audit) for name, audit in zip(names[len(entries) :], audits, strict=True)]
     every = [entry.audit for entry in entries]
     title = f"Audit of {names[0]}" if len(every) == 1 else f"Audits of {len(every)} checkpoints"
     return ReportInput(title, max(one.created for one in every), "none", (), tuple(entries))

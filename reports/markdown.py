@@ -8,9 +8,21 @@ import re
 from collections.abc import Iterable, Sequence
 
 from alignmerge.reports.model import ReportInput
-from alignmerge.reports.sections import answers, budgets, comparison, method, provenance, ranked, verdicts
+from alignmerge.reports.names import plural
+from alignmerge.reports.sections import (
+    answers,
+    blamed,
+    budgets,
+    comparison,
+    limits,
+    method,
+    provenance,
+    ranked,
+    verdicts,
+    words,
+)
 from alignmerge.reports.sections.section import has_merges
-from alignmerge.reports.text import clean, short_digest
+from alignmerge.reports.text import clean, moment, short_digest
 
 _ACTIVE = frozenset("\\`*_{}[]<>&#+!|~@$^")
 ALIGN = {"left": "---", "right": "---:"}
@@ -37,13 +49,16 @@ def render(report: ReportInput) -> str:
     lines = [
         f"# {inert(report.title)}",
         "",
-        f"Policy **{inert(report.policy_name)}**, {len(report.entries)} checkpoints, made {inert(report.created)}, "
+        f"Policy **{inert(report.policy_name)}**, {plural(len(report.entries), 'checkpoint')}, made "
+        f"{inert(moment(report.created))}, "
         f"alignmerge {inert(report.version)}.",
         "",
     ]
     if has_merges(report):
         lines += _verdicts(report) + _budgets(report) + _ranking(report)
-    lines += _comparison(report) + _flips(report) + _drift(report) + _provenance(report)
+    lines += _comparison(report) + _flips(report) + _blame(report) + _drift(report) + _provenance(report)
+    lines += [*_words(report), "## What this report does not show", ""]
+    lines += [f"- **{inert(lead)}.** {inert(text)}" for lead, text in limits.view(report)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -53,6 +68,8 @@ def _verdicts(report: ReportInput) -> list[str]:
     for card in view.cards:
         lines.append(f"- {card.sign} **{inert(card.label)}: {inert(card.decision)}.** {inert(card.headline)}.")
         lines += [f"  - {inert(rule.rule)}: {inert(rule.reason)}" for rule in card.rules]
+        advice = (("Cause", card.cause), ("Try next", card.next_step))
+        lines += [f"  - **{name}**: {inert(text)}." for name, text in advice if text]
     return [*lines, *([""] if view.cards else []), *(f"> {inert(note)}\n" for note in view.notes)]
 
 
@@ -113,6 +130,20 @@ def _flips(report: ReportInput) -> list[str]:
     return ["## What changed against the anchor", "", *table(("merge", "items", "changed", "of"), rows, 2)]
 
 
+def _blame(report: ReportInput) -> list[str]:
+    """Who spent the drift of each merge that has a blame record, the largest spender first."""
+    rows = [
+        (one.label, spent.name, spent.share, spent.part) for one in blamed.view(report) for spent in one.contributors
+    ]
+    head = ("merge", "contributor", "nats per token", "share")
+    return ["## Where the drift comes from", "", *table(head, rows, 2)] if rows else []
+
+
+def _words(report: ReportInput) -> list[str]:
+    rows = [f"- **{inert(word)}**: {inert(meaning)}" for word, meaning in words.view(report)]
+    return ["## Words used here", "", *rows, ""]
+
+
 def _drift(report: ReportInput) -> list[str]:
     rows = [(row.label, row.name, row.key, row.value) for row in method.view(report).drifts]
     return ["## Drift", "", *table(("merge", "measure", "part", "value"), rows, 3)] if rows else []
@@ -121,7 +152,7 @@ def _drift(report: ReportInput) -> list[str]:
 def _provenance(report: ReportInput) -> list[str]:
     view = provenance.view(report)
     rows = [
-        (one.label, one.role, short_digest(one.checkpoint), short_digest(one.audit), one.created)
+        (one.label, one.role, short_digest(one.checkpoint), short_digest(one.audit), moment(one.created))
         for one in view.sources
     ]
     return ["## Provenance", "", *table(("checkpoint", "role", "manifest", "audit", "made"), rows, 5)]

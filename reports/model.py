@@ -4,7 +4,7 @@
 
     {"schema": "alignmerge.run/1", "title": "...", "created": "2026-01-31T12:00:00Z", "version": "0.1.0",
      "policy": {"name": "demo.yaml", "summary": [{"rule", "metric", "limit", "severity", "text"}]},
-     "entries": [{"label", "role": "reference|anchor|expert|merge", "audit": "audits/soup",
+     "entries": [{"label", "role": "reference|anchor|expert|merge|checkpoint", "audit": "audits/soup",
                   "verdict": "verdicts/soup.json" | null, "merge": "merges/soup/merge.json" | null,
                   "drift": "drifts/soup.json" | null, "blame": "blames/soup.json" | null,
                   "also": ["verdicts/soup.release.json"]}],
@@ -34,7 +34,7 @@ SKILLS = ("arithmetic_accuracy", "instruction_following_rate", "units_accuracy")
 REFUSAL = "refusal_rate"
 OVER_REFUSAL = "over_refusal_rate"
 
-Role = Literal["reference", "anchor", "expert", "merge"]
+Role = Literal["reference", "anchor", "expert", "merge", "checkpoint"]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.sections import SECTIONS
-from alignmerge.reports.text import ANSWER_CHARACTERS, clean, digest_of, short_digest
+from alignmerge.reports.text import ANSWER_CHARACTERS, clean, digest_of, moment, short_digest
 
 
 def _source(name: str) -> str:
@@ -51,6 +51,7 @@ def environment(redact: bool = False) -> Environment:
     )
     env.filters["answer"] = digest_of if redact else lambda text: clean(text, ANSWER_CHARACTERS)
     env.filters["short"] = short_digest
+    env.filters["moment"] = moment
     return env
 
 

@@ -8,6 +8,7 @@ Notable decisions:
 """
 
 import hashlib
+import re
 import unicodedata
 
 ANSWER_CHARACTERS = 700
@@ -84,6 +85,12 @@ def against_limit(limit: float, *values: float | None) -> tuple[str, ...]:
     decimals = decimals_for(limit, *(value for value in values if value is not None))
     written = repr if decimals is None else lambda value: number(value, decimals)
     return written(limit), *(UNMEASURED if value is None else written(value) for value in values)
+
+
+def moment(text: str) -> str:
+    """A record's time as people write it, "2026-01-31 12:00:00 UTC"; anything else is left as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)", text)
+    return f"{found[1]} {found[2]} UTC" if found else text
 
 
 def short_digest(digest: str) -> str:

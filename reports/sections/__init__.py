@@ -14,8 +14,10 @@ from alignmerge.reports.sections import (
     method,
     provenance,
     ranked,
+    readings,
     toxicity,
     verdicts,
+    words,
 )
 from alignmerge.reports.sections.section import Section
 
@@ -25,6 +27,7 @@ SECTIONS: tuple[Section, ...] = (
     comparison.SECTION,
     ranked.SECTION,
     answers.SECTION,
+    readings.SECTION,
     blamed.SECTION,
     aqi.SECTION,
     toxicity.SECTION,
@@ -34,5 +37,6 @@ SECTIONS: tuple[Section, ...] = (
     decision.SECTION,
     further.SECTION,
     provenance.SECTION,
+    words.SECTION,
     limits.SECTION,
 )

@@ -28,6 +28,11 @@ class Line:
     gate: str
     gate_reason: str
 
+    @property
+    def gate_words(self) -> str:
+        """Whether the gate passed, and why."""
+        return f"{self.gate}: {self.gate_reason}" if self.gate_reason else self.gate
+
 
 @dataclass(frozen=True)
 class Form:
@@ -38,6 +43,12 @@ class Form:
     direction: str
     lines: tuple[Line, ...]
     chart: Drawing | None
+
+    @property
+    def gate(self) -> str:
+        """The validity gate in words where it is the same for every checkpoint; else empty."""
+        words = {line.gate_words for line in self.lines}
+        return words.pop() if len(words) == 1 else ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from alignmerge.reports.drawing import Drawing
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.names import SIGNS
 from alignmerge.reports.rules import RuleLine, budget_bar, rule_line
-from alignmerge.reports.sections.section import Section, has_merges
+from alignmerge.reports.sections.section import Section, is_gated
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ def view(report: ReportInput) -> tuple[Budget, ...]:
     return tuple(rows)
 
 
-SECTION = Section("budgets", "Budgets", "budgets.html.j2", view, has_merges)
+SECTION = Section("budgets", "Budgets", "budgets.html.j2", view, is_gated)

@@ -59,6 +59,11 @@ class View:
     charts: tuple[Drawing, ...]
     different: tuple[str, ...]
 
+    @property
+    def has_best(self) -> bool:
+        """Whether some value is marked as the best."""
+        return any(cell.best for row in self.rows for cell in row.cells)
+
 
 def columns(report: ReportInput) -> tuple[Column, ...]:
     """Every metric that some record holds, in the order of first appearance."""
@@ -168,4 +173,4 @@ def view(report: ReportInput) -> View:
     return View(found, table(report, found), drawn(report, here, "metric"), different_suites(report))
 
 
-SECTION = Section("comparison", "Method comparison", "comparison.html.j2", view)
+SECTION = Section("comparison", "Measurements", "comparison.html.j2", view)

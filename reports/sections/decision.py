@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from alignmerge.reports.model import ReportInput
+from alignmerge.reports.model import PolicyRow, ReportInput
 from alignmerge.reports.names import metric_name
-from alignmerge.reports.sections.section import Section, has_merges
+from alignmerge.reports.sections.section import Section, is_gated
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,15 @@ def view(report: ReportInput) -> View:
         if row.interval is not None
     }
     rules = tuple(
-        Rule(row.rule, metric_name(row.metric), f"{row.limit:.6g}", row.severity, row.text)
+        Rule(row.rule, metric_name(row.metric), f"{row.limit:.6g}", row.severity, _words(row))
         for row in report.policy_summary
     )
     return View(report.policy_name, rules, items, tuple(sorted(methods)))
 
 
-SECTION = Section("decision", "How it was decided", "decision.html.j2", view, has_merges)
+def _words(row: PolicyRow) -> str:
+    """The rule in words without its name and severity, which stand in columns of their own."""
+    return row.text.removeprefix(f"{row.rule} ({'blocks' if row.severity == 'block' else 'warns'}): ")
+
+
+SECTION = Section("decision", "How it was decided", "decision.html.j2", view, is_gated)

@@ -6,7 +6,7 @@ from alignmerge.policies.verdict import Verdict
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.names import HEADLINES, SIGNS
 from alignmerge.reports.rules import RuleLine, rule_line
-from alignmerge.reports.sections.section import Section, has_merges
+from alignmerge.reports.sections.section import Section, is_gated
 
 
 @dataclass(frozen=True)
@@ -31,4 +31,4 @@ def view(report: ReportInput) -> tuple[Further, ...]:
     return tuple(_further(entry.label, policy, verdict) for entry in report.merges for policy, verdict in entry.also)
 
 
-SECTION = Section("further", "What other policies would still need", "further.html.j2", view, has_merges)
+SECTION = Section("further", "What other policies would still need", "further.html.j2", view, is_gated)

@@ -45,11 +45,33 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Table:
+    """One measure of drift: a row of cells per merge in the order of `columns`, empty where it has no such part."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
 class View:
     """Empty tuples where no merge record says anything."""
 
     solves: tuple[Solve, ...]
     drifts: tuple[Drift, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """`drifts` as one table per measure."""
+        return tuple(_table(name, self.drifts) for name in dict.fromkeys(one.name for one in self.drifts))
+
+
+def _table(name: str, drifts: tuple[Drift, ...]) -> Table:
+    held = {(one.label, one.key): one.value for one in drifts if one.name == name}
+    keys = tuple(dict.fromkeys(key for _, key in held))
+    labels = dict.fromkeys(label for label, _ in held)
+    rows = tuple((label, tuple(held.get((label, key), "") for key in keys)) for label in labels)
+    return Table(name, tuple(key or "value" for key in keys), rows)
 
 
 def _solve(index: int, label: str, rows: tuple[Mapping[str, float], ...], ended: str) -> Solve:
@@ -67,6 +89,8 @@ def _solve(index: int, label: str, rows: tuple[Mapping[str, float], ...], ended:
 
 def _parts(found: Any, name: str = "") -> list[tuple[str, str]]:
     """(part, text) of a number with its parts: a value and its interval are one part, "before" comes first."""
+    if is_number(found):
+        return [(name, str(found) if isinstance(found, int) else f"{found:.4g}")]
     if not isinstance(found, Mapping):
         return list(flatten(found, name))
     lines: list[tuple[str, str]] = []

@@ -16,6 +16,11 @@ def has_merges(report: ReportInput) -> bool:
     return bool(report.merges) or report.policy_name != "none"
 
 
+def is_gated(report: ReportInput) -> bool:
+    """Whether a policy was asked; without one there are no rules to speak of."""
+    return report.policy_name != "none" or any(entry.verdict or entry.also for entry in report.entries)
+
+
 @dataclass(frozen=True)
 class Section:
     """`view` turns the records into what `template` prints under the heading `title`; `id` is its anchor.

@@ -70,6 +70,7 @@ def view(report: ReportInput) -> View:
         summary = "This run holds no merge: nothing to decide."
     elif report.policy_name == "none" and all(row.decision == "UNGATED" for row in cards):
         summary = "No policy was asked: nothing is decided here."
+        cards = []  # each of them would say the same
     elif len(cards) == 1:
         summary = f"{cards[0].label} {'may' if ships else 'may not'} ship under {report.policy_name}."
     else:

@@ -56,5 +56,6 @@
     });
   };
   filter("#answers details.pair", "#answers h2", "Show only answers with ");
+  filter("#readings details.pair", "#readings h2", "Show only answers with ");
   filter("#runs tbody tr", "#runs h2", "Show only merges with ");
 })();

@@ -127,3 +127,13 @@ def test_round_steps(span: float, count: int, step: float) -> None:
 
 def test_ticks_have_no_spare_digits() -> None:
     assert [tick_text(value) for value in (0.30000000000000004, -2.0, 0.0)] == ["0.3", "\u22122", "0"]
+
+
+def test_no_line_runs_through_the_name_of_a_rule() -> None:
+    bars = [BudgetBar(f"rule {index}", "fail", 0.5, 0.7, "numbers") for index in range(4)]
+    marks = charts.budgets("b", "title", bars).marks
+    names = [mark for mark in marks if isinstance(mark, Label) and "strong" in mark.css]
+    lines = [mark for mark in marks if isinstance(mark, Line) and mark.css in ("limit", "zero")]
+    assert len(names) == 4 and len(lines) == 8
+    for name in names:
+        assert not any(line.y1 < name.y + 2 and line.y2 > name.y - 11 for line in lines)

@@ -84,3 +84,17 @@ def test_each_checkpoint_with_a_projection_has_a_picture_and_its_categories(repo
     )
     page = render(replace(report, entries=bare))
     assert "Where the requests lie" not in page and "By category of request" not in page
+
+
+def test_a_gate_that_is_the_same_for_all_is_said_once(report: ReportInput) -> None:
+    form = aqi.view(report).forms[0]
+    reason = form.lines[0].gate_reason
+    assert form.gate == f"passed: {reason}" and render(report).count(reason) == 1
+    first = report.entries[0]
+    metrics = tuple(
+        replace(row, valid=False, valid_reason="below chance") if row.metric == "aqi_log_j" else row
+        for row in first.audit.metrics
+    )
+    mixed = replace(report, entries=(replace(first, audit=replace(first.audit, metrics=metrics)), *report.entries[1:]))
+    assert aqi.view(mixed).forms[0].gate == ""
+    assert "not passed: below chance" in render(mixed) and render(mixed).count(reason) == len(report.entries) - 1

@@ -123,3 +123,26 @@ def test_where_many_are_named_the_file_must_be(report: ReportInput, tmp_path: Pa
     assert isinstance(run.exception, UsageError) and "-o" in str(run.exception)
     with pytest.raises(RecordError, match=r"no run\.json and no audit\.json"):
         load([tmp_path])
+
+
+def test_markdown_and_json_say_the_cause_and_what_to_try_next(report: ReportInput) -> None:
+    text, value = markdown.render(report), flat.data(report)
+    told = {entry["label"]: entry for entry in value["entries"]}
+    for card in verdicts.view(report).cards:
+        assert (told[card.label]["cause"] or "", told[card.label]["next_step"] or "") == (card.cause, card.next_step)
+        for line in (card.cause, card.next_step):
+            assert not line or f"**: {markdown.inert(line)}." in text
+    assert "- **Try next**: " in text and "- **Cause**: " in text
+    assert "## Words used here" in text and "- **Not other questions.**" in text
+
+
+def test_markdown_and_json_hold_the_blame(report: ReportInput) -> None:
+    blamed = [entry for entry in report.merges if entry.blame is not None]
+    text, value = markdown.render(report), flat.data(report)
+    assert blamed and "## Where the drift comes from" in text
+    told = {entry["label"]: entry["blame"] for entry in value["entries"]}
+    for entry in blamed:
+        assert entry.blame is not None
+        assert len(told[entry.label]["finite"]["cells"]) == len(entry.blame.finite.cells)
+    without = replace(report, entries=tuple(replace(entry, blame=None) for entry in report.entries))
+    assert "Where the drift comes from" not in markdown.render(without)

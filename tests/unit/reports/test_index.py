@@ -14,6 +14,7 @@ from alignmerge.errors import RecordError, UsageError
 from alignmerge.provenance.ledger import Entry as LedgerEntry
 from alignmerge.reports import index
 from alignmerge.reports.model import ReportInput
+from alignmerge.reports.text import number
 
 WRITE = runpy.run_path(str(Path(__file__).with_name("test_model.py")))["write_run"]
 
@@ -107,3 +108,23 @@ def test_what_does_not_go_with_an_index_is_said(runs: Path, tmp_path: Path) -> N
         assert isinstance(done.exception, UsageError) and "-o" in str(done.exception)
     with pytest.raises(RecordError, match="an index is over runs"):
         index.load_runs([tmp_path])
+
+
+def test_what_a_branch_spent_so_far_is_the_sum_of_its_steps(small: ReportInput) -> None:
+    first = next(entry for entry in small.merges if entry.label == "AlignMerge")
+    second = next(entry for entry in small.merges if entry.label == "TIES")
+    assert first.verdict is not None and second.verdict is not None
+    later = replace(small, entries=(replace(first, role="anchor", label="base"), second))
+    earlier = replace(small, entries=tuple(entry for entry in small.entries if entry.label != "TIES"))
+    [root] = index.lineage([earlier, later])
+    [middle] = root.below
+    [last] = middle.below
+    assert (root.so_far, middle.so_far) == ("", "")  # the first step is its own sum
+    steps = {row.rule: row.value for row in first.verdict.rules if row.anchor is not None}
+    for row in second.verdict.rules:
+        before = steps.get(row.rule)
+        if row.anchor is not None and row.value is not None and before is not None:
+            assert f"{row.rule} {number(before + row.value)} of {number(row.limit)}" in last.so_far
+    assert last.so_far and last.so_far in index.render([(Path(), earlier), (Path(), later)], Path())
+    ungated = replace(earlier, entries=tuple(replace(entry, verdict=None) for entry in earlier.entries))
+    assert index.lineage([ungated, later])[0].below[0].below[0].so_far == ""

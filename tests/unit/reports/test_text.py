@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignmerge.reports.text import against_limit, clean, decimals_for, escape_hidden, number, signed
+from alignmerge.reports.text import against_limit, clean, decimals_for, escape_hidden, moment, number, signed
 
 MINUS = "\u2212"
 
@@ -64,3 +64,17 @@ def test_no_more_decimals_than_needed() -> None:
     assert against_limit(0.05, 0.05004) == ("0.05000", "0.05004")
     assert decimals_for(0.0, 1e-20) is None
     assert against_limit(0.0, 1e-20) == ("0.0", "1e-20")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31 12:00:00 UTC"),
+        ("2026-01-31T12:00:00.25+00:00", "2026-01-31 12:00:00 UTC"),
+        ("2026-01-31T12:00:00+02:00", "2026-01-31T12:00:00+02:00"),
+        ("<b>T12:00:00Z", "<b>T12:00:00Z"),
+        ("2026-01-31T12:00:00Z\n", "2026-01-31T12:00:00Z\n"),
+    ],
+)
+def test_times_read_as_people_write_them(written: str, shown: str) -> None:
+    assert moment(written) == shown

@@ -1,0 +1,44 @@
+"""The words that a page explains, and what it says it does not show."""
+
+from dataclasses import replace
+
+from alignmerge.merger.methods.registry import METHODS as REGISTERED
+from alignmerge.reports.glossary import METHODS
+from alignmerge.reports.model import ReportInput
+from alignmerge.reports.sections import limits, words
+
+
+def test_every_registered_method_has_words_of_its_own() -> None:
+    assert set(METHODS) == set(REGISTERED)
+    assert len(set(METHODS.values())) == len(METHODS)
+
+
+def test_the_methods_of_the_run_are_explained_and_no_others(report: ReportInput) -> None:
+    entries = tuple(
+        replace(entry, merge={"recipe": {"method": "ties"}}) if entry.label == "TIES" else replace(entry, merge=None)
+        for entry in report.entries
+    )
+    assert words.methods(replace(report, entries=entries)) == (("ties", METHODS["ties"]),)
+    odd = tuple(replace(entry, merge={"recipe": {"method": ["ties"]}}) for entry in report.entries)
+    assert words.methods(replace(report, entries=odd)) == ()
+
+
+def test_a_page_explains_what_it_uses(report: ReportInput) -> None:
+    whole = {word for word, _ in words.view(report)}
+    assert {"Anchor", "Policy", "Drift", "AQI log-J", "Pareto front", "Degenerate answer"} <= whole
+    entry = replace(report.entries[0], role="checkpoint", drift=None, merge=None, verdict=None)
+    audit = replace(entry.audit, metrics=entry.audit.metrics[:1])
+    alone = {
+        word for word, _ in words.view(replace(report, policy_name="none", entries=(replace(entry, audit=audit),)))
+    }
+    assert "Over-refusal" in alone
+    assert not alone & {"Anchor", "Policy", "Drift", "AQI log-J", "Pareto front", "Degenerate answer"}
+
+
+def test_limits_speak_of_merges_and_verdicts_only_where_there_are_some(report: ReportInput) -> None:
+    def leads(one: ReportInput) -> set[str]:
+        return {lead for lead, _ in limits.view(one)}
+
+    alone = replace(report, policy_name="none", entries=(replace(report.entries[0], role="checkpoint"),))
+    assert leads(report) - leads(alone) == {"Not safety as such", "Not a fair contest of methods"}
+    assert leads(alone) < leads(report)
