@@ -116,6 +116,25 @@ def reference_model() -> Path:
     return check_reference()
 
 
+@pytest.fixture(scope="session")
+def real_run(reference_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that merged the zoo's experts by TIES and asked every suite 4 items; minutes on two cores. Read-only."""
+    from click.testing import CliRunner
+
+    from alignmerge.cli import cli
+    from alignmerge.errors import AlignMergeError
+
+    folder = tmp_path_factory.mktemp("real")
+    experts = "".join(
+        f"  - {{model: zoo:{name}, trained_from: anchor}}\n" for name in ("arithmetic", "format", "units")
+    )
+    (folder / "ties.yaml").write_text(f"anchor: zoo:safety\nexperts:\n{experts}method: ties\n")
+    arguments = ["merge", str(folder / "ties.yaml"), "--policy", "demo", "--limit", "4", "-o", str(folder / "out")]
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.exception is None or isinstance(result.exception, AlignMergeError), repr(result.exception)
+    return folder / "out" / "records"
+
+
 def write_tiny_checkpoint(folder: Path, seed: int) -> None:
     """Fill `folder` with the tiny checkpoint drawn from `seed`; equal seeds give equal tensors."""
     import torch

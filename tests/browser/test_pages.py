@@ -1,5 +1,6 @@
 """What a reader's browser does with a report: layout, script, links, accessibility."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_J01_hostile_text_makes_no_element(opened: Show, pages: dict[str, Path])
 def test_J07_twenty_thousand_items_open_at_once(opened: Show, pages: dict[str, Path]) -> None:
     assert pages["large"].stat().st_size < 5_000_000
     page = opened(pages["audit"]).page
+    waited = []
+    for _ in range(3):  # the quickest: other work on this machine is not the page's
+        started = time.perf_counter()
+        page.goto(pages["large"].as_uri())
+        page.locator("main > section").last.wait_for()
+        waited.append(time.perf_counter() - started)
+        page.goto(pages["audit"].as_uri())
+    assert min(waited) < 2
     session = page.context.new_cdp_session(page)
     # The page's own processor time: what a reader waits on a machine that does nothing else.
     session.send("Performance.enable", {"timeDomain": "threadTicks"})

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from alignmerge.reports.loaded import of_audits
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.render import render
 
@@ -102,6 +103,17 @@ def test_J01_hostile_text_in_every_string_field(small: ReportInput, payload: str
     assert not {"iframe", "img", "object", "embed", "link", "base", "form"} & set(hostile.elements)
     assert not [name for _, name, _ in hostile.attributes if name.startswith("on") or name in ("style", "src")]
     assert all(value.startswith("#") for _, name, value in hostile.attributes if name == "href")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS[:10:3])
+@pytest.mark.parametrize("kept", [CLOSED | LOOKED_UP, CLOSED], ids=["sections filled", "ids too"])
+def test_J01_hostile_text_in_the_report_of_one_audit(small: ReportInput, payload: str, kept: set[str]) -> None:
+    alone = of_audits([next(entry.audit for entry in small.entries if entry.label == "TIES")], None)
+    hostile = parse(render(spread(alone, payload, kept)))
+    benign = parse(render(spread(alone, "x" * len(payload), kept)))
+    assert hostile.elements == benign.elements and hostile.elements["script"] == 1
+    assert hostile.elements["details"] > 10 or kept == CLOSED  # its answers are on the page
+    assert not [name for _, name, _ in hostile.attributes if name.startswith("on") or name in ("style", "src")]
 
 
 def said(report: ReportInput, text: str) -> ReportInput:
