@@ -8,9 +8,11 @@ chain. A chain alone cannot show that its end was cut off, or that all of it was
 long as the head itself, or the key's owner, is trusted. Without a key there is no head.
 
 The head is written after its entry. A crash between the two leaves one signed entry beyond the head, which the next
-signed append covers.
+signed append covers. So that this holds for the first signed entry too, a head is written before it: it counts what is
+there, and where that is nothing it names the entry that is about to be first, so that it fits no other ledger.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -195,14 +197,20 @@ def _check_head(path: Path, lines: Sequence[Line], key: PublicKey, whole: bool) 
         return [Problem(0, str(error))]
     if count > len(lines):
         return [Problem(len(lines) + 1, f"missing: the signed head counts {count} entries")] if whole else []
-    found = lines[count - 1].entry.digest if count else _START
+    if count == 0:  # the first append did not come to its end
+        return (
+            []
+            if not lines or lines[0].entry.digest == last
+            else [Problem(1, "is not the entry that the head announced")]
+        )
+    found = lines[count - 1].entry.digest
     return [] if found == last else [Problem(count, "is not the entry that the signed head names as its last")]
 
 
 def _read_head(path: Path, key: PublicKey) -> tuple[int, str]:
     statement = parse(read_signed(path, key), HEAD_TYPE, str(path))
     count, last = statement.predicate.get("entries"), statement.subjects.get("last entry")
-    if type(count) is not int or count < 1 or last is None:
+    if type(count) is not int or count < 0 or last is None:
         raise RecordError(f"{path}: a head counts entries and names the last one")
     return count, last
 
@@ -257,16 +265,33 @@ def append(path: Path, entry: Entry, key: SigningKey | None) -> Entry:
         last = lines[-1].entry if lines else None
         placed = replace(entry, seq=len(lines) + 1, previous=last.digest if last else _START)
         _entry(asdict(placed))
-        try:
-            os.write(descriptor, _text(placed, key))
-            os.fsync(descriptor)
-            jsonio.fsync_dir(path.absolute().parent)
-        except OSError as error:
-            raise StorageError(f"{path}: the ledger cannot be written: {error.strerror}") from None
+        if key is not None and (last is None or not head_path(path).exists()):
+            _write_head(path, len(lines), placed if last is None else last, key)
+        _write(descriptor, path, _text(placed, key))
         if key is not None:
-            statement = Statement({"last entry": placed.digest}, HEAD_TYPE, {"entries": placed.seq})
-            write_signed(head_path(path), statement.to_bytes(), key)
+            _write_head(path, placed.seq, placed, key)
     return placed
+
+
+def _write(descriptor: int, path: Path, text: bytes) -> None:
+    """Return when `text` is the end of the file, whole and on disk; else the file is as it was."""
+    size = os.fstat(descriptor).st_size
+    try:
+        try:
+            if os.write(descriptor, text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        jsonio.fsync_dir(path.absolute().parent)
+    except OSError as error:
+        raise StorageError(f"{path}: the ledger cannot be written: {error.strerror}") from None
+
+
+def _write_head(path: Path, count: int, last: Entry, key: SigningKey) -> None:
+    statement = Statement({"last entry": last.digest}, HEAD_TYPE, {"entries": count})
+    write_signed(head_path(path), statement.to_bytes(), key)
 
 
 def _text(entry: Entry, key: SigningKey | None) -> bytes:

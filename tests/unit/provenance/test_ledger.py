@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignmerge import jsonio
-from alignmerge.errors import IntegrityError, UsageError
+from alignmerge.errors import IntegrityError, StorageError, UsageError
 from alignmerge.provenance import keys, ledger
 from alignmerge.provenance.ledger import Entry, append, head_path, read, verify
 from alignmerge.provenance.lineage import knows, way_to
@@ -83,6 +84,84 @@ def test_a_crash_between_entry_and_head_is_covered_by_the_next_append(tmp_path: 
     assert verify(path, key.public)[1] == []
     append(path, merge(3, 2), key)
     assert verify(path, key.public)[1] == []
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("unsigned", [0, 2])
+@pytest.mark.parametrize("after", ["the lock", "the first head", "the entry"])
+def test_a_crash_in_the_first_signed_append_locks_nobody_out(
+    tmp_path: Path, key: keys.SigningKey, after: str, unsigned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    for number in range(unsigned):
+        append(path, merge(number, "anchor"), None)
+    honest, heads = ledger.write_signed, 0
+
+    def crash(*arguments: Any) -> None:
+        nonlocal heads
+        heads += 1
+        if heads == {"the lock": 1, "the first head": 3, "the entry": 2}[after]:
+            raise Crash
+        honest(*arguments)
+
+    def cut(*_: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(ledger, "write_signed", crash)
+    if after == "the first head":
+        monkeypatch.setattr(ledger, "_write", cut)
+    with pytest.raises(Crash):
+        append(path, merge("first", "anchor"), key)
+    monkeypatch.undo()
+    there = unsigned + (after == "the entry")
+    held, problems = verify(path, key.public)
+    assert len(held) == there
+    told = [str(problem) for problem in problems if "is not signed" not in str(problem)]
+    assert told == ([f"{head_path(path).name}: missing, so it cannot be told whether the end was cut off"]
+                    if after == "the lock" else [])  # fmt: skip
+    assert append(path, merge("next", "anchor"), key).seq == there + 1
+    assert [str(one) for one in verify(path, key.public)[1]] == [
+        f"entry {seq}: is not signed" for seq in range(1, unsigned + 1)
+    ]
+
+
+def test_K04_the_head_of_a_first_append_fits_no_other_ledger(
+    tmp_path: Path, key: keys.SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "ledger", tmp_path / "other"
+    for number in range(3):
+        append(path, merge(number, "anchor"), key)
+
+    def cut(*_: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(ledger, "_write", cut)
+    with pytest.raises(Crash):
+        append(other, merge("else", "anchor"), key)
+    monkeypatch.undo()
+    head_path(path).write_bytes(head_path(other).read_bytes())
+    assert [problem.seq for problem in verify(path, key.public)[1]] == [1]
+    with pytest.raises(IntegrityError, match="nothing is appended"):
+        append(path, merge(4, 3), key)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_E04_an_entry_that_does_not_fit_on_the_disk_leaves_the_ledger_as_it_was(
+    tmp_path: Path, key: keys.SigningKey, signed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, by = tmp_path / "ledger", key if signed else None
+    append(path, merge(1, "anchor"), by)
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(ledger.os, "write", lambda descriptor, data: write(descriptor, data[:100]))
+    with pytest.raises(StorageError, match="the ledger cannot be written: No space left"):
+        append(path, merge(2, 1), by)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert append(path, merge(2, 1), by).seq == 2
+    assert verify(path, key.public if signed else None)[1] == []
 
 
 def test_nothing_is_appended_to_a_ledger_that_does_not_hold(tmp_path: Path, key: keys.SigningKey) -> None:
