@@ -70,8 +70,7 @@ class References:
         if self.anchor is not None and self.anchor.checkpoint == lineage.root:
             return Reference(self.anchor, ROOT, note="" if lineage.merges else "the anchor is the root of its lineage")
         if self.root is not None:
-            if self.root.checkpoint != lineage.root:
-                raise RecordError(f"the audit of the root is of {self.root.checkpoint[:12]}, not {lineage.root[:12]}")
+            check_root(self.root, lineage)
             check_comparable(self.candidate, self.root)
             return Reference(self.root, ROOT, note=note)
         if rule.metric not in lineage.spent:
@@ -89,6 +88,16 @@ class References:
         check_comparable(self.candidate, self.root)
         note = f"compared with {self.root.checkpoint[:12]}, given as the root anchor; no ledger says so"
         return Reference(self.root, ROOT, note=note)
+
+
+def check_root(root: AuditRecord, lineage: Lineage) -> None:
+    """Nothing, when `root` is an audit of the checkpoint that the lineage began with.
+
+    Raises:
+        RecordError: it is of another.
+    """
+    if root.checkpoint != lineage.root:
+        raise RecordError(f"the audit of the root is of {root.checkpoint[:12]}, not {lineage.root[:12]}")
 
 
 def needs_experts(policy: Policy) -> bool:

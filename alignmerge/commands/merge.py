@@ -12,9 +12,11 @@ from alignmerge.errors import UsageError
 from alignmerge.terminal import printable
 
 if TYPE_CHECKING:
+    from alignmerge.auditor.record import AuditRecord
     from alignmerge.merger.recipe import Recipe
     from alignmerge.pipeline.ungated import Merged
     from alignmerge.pipeline.witness import Witness
+    from alignmerge.policies.model import Policy
 
 EVALUATIONS, ITEMS = 12, 60  # of --fit
 
@@ -28,6 +30,9 @@ EVALUATIONS, ITEMS = 12, 60  # of --fit
 @click.option("--evaluations", type=int, metavar="N", help=f"With --fit: merges to try.  [default: {EVALUATIONS}]")
 @click.option(
     "--items", type=click.IntRange(min=2), metavar="M", help=f"With --fit: items of a suite.  [default: {ITEMS}]"
+)
+@click.option(
+    "--root", type=click.Path(path_type=Path), metavar="AUDIT", help="Audit of the lineage's first anchor (see gate)."
 )
 @click.option("--limit", type=click.IntRange(min=2), help="Audit only the first N items of each suite (stated).")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads that compute; default: the cores allowed.")
@@ -57,6 +62,7 @@ def command(
     fit: str | None = None,
     evaluations: int | None = None,
     items: int | None = None,
+    root: Path | None = None,
     **files: Any,
 ) -> int:
     """Merge as RECIPE says into a new folder. RECIPE is a recipe of ours or a mergekit configuration.
@@ -88,15 +94,15 @@ def command(
         raise UsageError(
             "merge: -o OUTPUT is missing, the folder to publish into; or give --plan to see what it would do"
         )
-    if policy is None and fit is None and (key is not None or on_fail != "discard"):
-        raise UsageError("--key and --on-fail go with a verdict; give --policy, or leave them out")
+    if policy is None and fit is None and (key is not None or root is not None or on_fail != "discard"):
+        raise UsageError("--key, --root and --on-fail go with a verdict; give --policy, or leave them out")
     witness = witness_of(key, ledger, output)
     keep = on_fail == "keep-staged"
     if fit is not None:
         wanted = EVALUATIONS if evaluations is None else evaluations
-        return _fit(recipe, output, fit, wanted, items or ITEMS, limit, threads, clean, as_json, witness, keep)
+        return _fit(recipe, output, fit, wanted, items or ITEMS, limit, threads, clean, as_json, witness, keep, root)
     with files_of(files).reporting(str(output)) as verdicts:
-        done = _merge(recipe, output, policy, limit, threads, clean, witness, keep)
+        done = _merge(recipe, output, policy, limit, threads, clean, witness, keep, root)
         verdicts += [done.verdict] if done.verdict else []
     _show(done, as_json, {})
     return done.verdict.exit_code if done.verdict else 0
@@ -163,6 +169,7 @@ def _merge(
     clean: bool,
     witness: "Witness",
     keep: bool,
+    root: Path | None,
 ) -> "Merged":
     from alignmerge.merger.methods import get
     from alignmerge.merger.opened import open_all
@@ -175,6 +182,7 @@ def _merge(
     loaded, read = _load(recipe)
     rules = load_policy(policy) if policy is not None else None
     plan = AuditPlan.of(loaded.dtype, limit, rules)
+    first = _root(root, rules)
     if rules is not None or "calibration" in get(loaded.method).needs:  # models answer first, which takes minutes
         check_plan(loaded, open_all(loaded), final_place(output), calibrated=False)
     if rules is None:
@@ -194,8 +202,21 @@ def _merge(
             clean=clean,
             witness=witness,
             keep=keep,
+            root=first,
         )
     return done
+
+
+def _root(audit: Path | None, policy: "Policy | None") -> "AuditRecord | None":
+    """The audit of the lineage's first anchor, where one is given and the policy looks at it."""
+    if audit is None or policy is None:
+        return None
+    from alignmerge.pipeline.gating import load_audit
+    from alignmerge.policies.references import needs_lineage
+
+    if not needs_lineage(policy):
+        raise UsageError(f"--root: no rule of policy {policy.name} is against the root; leave it out")
+    return load_audit(audit)
 
 
 def _fit(
@@ -210,6 +231,7 @@ def _fit(
     as_json: bool,
     witness: "Witness",
     keep: bool,
+    root: Path | None,
 ) -> int:
     from alignmerge.merger.opened import open_all
     from alignmerge.merger.plan import check_plan
@@ -218,6 +240,7 @@ def _fit(
     from alignmerge.policies.schema import load_policy
 
     rules, (loaded, read) = load_policy(policy), _load(recipe)
+    first = _root(root, rules)
     check_plan(loaded, open_all(loaded), final_place(output), calibrated=False)
     done = fit_and_merge(
         loaded,
@@ -232,6 +255,7 @@ def _fit(
         clean=clean,
         witness=witness,
         keep=keep,
+        root=first,
     )
     if done.merged is not None:
         _show(done.merged, as_json, {"fit": done.record})

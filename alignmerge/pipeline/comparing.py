@@ -27,7 +27,8 @@ from alignmerge.pipeline.drift import Drift, DriftGauge
 from alignmerge.pipeline.lineage import lineage_of
 from alignmerge.pipeline.runfolder import LABEL, RunFolder, unique_labels
 from alignmerge.policies.decide import decide
-from alignmerge.policies.references import needs_experts
+from alignmerge.policies.evidence import check_comparable
+from alignmerge.policies.references import check_root, needs_experts
 from alignmerge.policies.schema import Policy, policy_json
 from alignmerge.policies.verdict import Verdict
 from alignmerge.progress import say
@@ -108,16 +109,19 @@ class Comparison:
         recipe_notes: Sequence[str] = (),
         drift: DriftGauge | None = None,
         ledger: Path | None = None,
+        root: AuditRecord | None = None,
     ) -> None:
         """Whatever can be refused is refused here, before any model answers. `publish_to`: label to final place.
 
         `workers`, `clean` and `recipe_notes` are those of `stage`. `drift` measures every merge; None: none is.
         `keep_rejected` is where a merge that its policy rejects is put; None removes it. `before_publish` sees both.
-        `ledger` knows what merges that led to the anchor have spent. `audit_experts`: a policy that compares with the
+        `ledger` knows what merges that led to the anchor have spent; `root`: audit of the anchor that they began with.
+        `audit_experts`: a policy that compares with the
         best of them is inconclusive without.
 
         Raises:
             UsageError: a label, target, skill or knob that cannot be used.
+            RecordError: `root` is of another checkpoint than the ledger says.
             InputRejected, StorageError: see open_ingredients.
         """
         self.recipes = {one.label: one.recipe(recipe) for one in contestants}
@@ -138,6 +142,9 @@ class Comparison:
         self._audit_experts, self._before_publish, self._kept = audit_experts, before_publish, keep_rejected
         self._workers, self._clean, self._recipe_notes, self._drift = workers, clean, recipe_notes, drift
         self._lineage = lineage_of(ledger, self.inputs.anchor.digest, self.inputs.anchor.folder)
+        self._root = root
+        if root is not None and self._lineage is not None:
+            check_root(root, self._lineage)
         self.verdicts: dict[str, Verdict | None] = {}
         self.further: dict[str, list[Verdict]] = {}
         self.experts: dict[str, AuditRecord] = {}
@@ -157,6 +164,8 @@ class Comparison:
         say(f"anchor {self.inputs.anchor.name}")
         engine = self.bench.engine(self.inputs.anchor)
         found = self.bench.anchor(engine, self.inputs.anchor, "anchor", self.inputs.base)
+        if self._root is not None:  # before anything is merged
+            check_comparable(found, self._root)
         for collector in self._collectors.values():
             collector.anchor(engine)
         if self._drift is not None:
@@ -240,7 +249,8 @@ class Comparison:
     def _decide(self, audit: AuditRecord, anchor: AuditRecord) -> tuple[Verdict | None, list[Verdict]]:
         def one(policy: Policy) -> Verdict:
             experts = tuple(self.experts.values()) if needs_experts(policy) else ()
-            return decide(policy, audit, anchor, experts, created=now(), version=__version__, lineage=self._lineage)
+            before: dict[str, Any] = {"lineage": self._lineage, "root": self._root}
+            return decide(policy, audit, anchor, experts, created=now(), version=__version__, **before)
 
         return (one(self.policy) if self.policy else None), [one(policy) for policy in self.also]
 

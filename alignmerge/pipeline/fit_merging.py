@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignmerge import jsonio
+from alignmerge.auditor.record import AuditRecord
 from alignmerge.merger.methods import get
 from alignmerge.merger.recipe import Recipe
 from alignmerge.pipeline.audit_plan import AuditPlan
@@ -57,6 +58,7 @@ def fit_and_merge(
     clean: bool = False,
     witness: Witness | None = None,
     keep: bool = False,
+    root: AuditRecord | None = None,
 ) -> Fitted:
     """The best merge found on validation items, published at `out` if `policy` passes it on test items.
 
@@ -85,6 +87,7 @@ def fit_and_merge(
         attached={FIT: record},
         witness=witness,
         keep=keep,
+        root=root,
     )
     return Fitted(merged, record, final_place(out) / RECORDS)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignmerge import jsonio
+from alignmerge.auditor.record import AuditRecord
 from alignmerge.errors import StorageError
 from alignmerge.merger.recipe import Recipe
 from alignmerge.merger.stream import Staged
@@ -40,12 +41,14 @@ def merge_gated(
     attached: Mapping[str, Any] | None = None,
     witness: Witness | None = None,
     keep: bool = False,
+    root: AuditRecord | None = None,
 ) -> Merged:
     """The merge published at `out` if `policy` passes it, else `out` with its records alone.
 
     `notes` go into the run's record, `recipe_notes` (on how the recipe was read) into the merge's as well. `workers`
     and `clean`: see `stage`. `attached`: further JSON records by file name. `witness` signs the result and writes it
-    down. `keep`: a rejected merge is kept, marked, beside `out` (see kept.py) instead of being removed.
+    down. `keep`: a rejected merge is kept, marked, beside `out` (see kept.py) instead of being removed. `root`: see
+    Comparison.
     """
     out, notes = final_place(out), [*recipe_notes, *notes]
     [label] = unique_labels([out.name], taken=("anchor",))
@@ -83,6 +86,7 @@ def merge_gated(
             recipe_notes=recipe_notes,
             drift=DriftGauge(plan.limit),
             ledger=witness.ledger if witness is not None else None,
+            root=root,
         )
         done: Gated = comparison.run().merges[0]
     record = done.merge

@@ -381,6 +381,37 @@ def test_successive_merges_are_one_lineage_and_what_they_spent_adds_up(
     assert [step["checkpoint"] for step in shown["steps"]] == [first.subject, digest]
 
 
+def test_merge_takes_the_audit_of_the_root_where_no_ledger_knows_the_anchor(
+    signed: Path, family: Path, tmp_path: Path, empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "root.yaml"
+    policy.write_text((signed / "pass.yaml").read_text().replace("limit: 1.0", "limit: 1.0, against: root"))
+    recipe = write_recipe(tmp_path / "first.yaml", family / "anchor", family / "expert_b", 0.5)
+    audit = signed / "good" / "records" / "audits" / "anchor"
+    options = ("--policy", policy, "--limit", "4", "--ledger", tmp_path / "ledger")
+    assert command("merge", recipe, *options, "-o", tmp_path / "unknown") == 4
+    (tmp_path / "ledger").unlink()
+    assert command("merge", recipe, *options, "--root", audit, "-o", tmp_path / "first") == 0
+    assert "given as the root anchor; no ledger says so" in capsys.readouterr().out
+    assert command("verify", tmp_path / "first") == 4  # the root's audit is not among the records
+    assert "rests on an audit of root" in capsys.readouterr().err
+    assert command("verify", tmp_path / "first", "--audit", audit) == 0
+    second = write_recipe(tmp_path / "second.yaml", tmp_path / "first", family / "expert_b", 0.5)
+    other = signed / "good" / "records" / "audits" / "good"
+    for root, code in ((audit, 0), (other, 5)):
+        assert command("merge", second, *options, "--root", root, "-o", tmp_path / f"second{code}") == code
+    assert "the audit of the root is of" in capsys.readouterr().err
+    assert not list(tmp_path.glob("second5*"))
+
+
+def test_a_root_that_nothing_looks_at_is_a_usage_error(signed: Path, family: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", family / "anchor", family / "expert_b", 0.5)
+    audit = signed / "good" / "records" / "audits" / "anchor"
+    for options in ((), ("--policy", signed / "pass.yaml"), ("--fit", signed / "pass.yaml")):
+        assert command("merge", recipe, *options, "--root", audit, "-o", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_merge_that_no_ledger_knows_counts_as_spent_without_measure(signed: Path, tmp_path: Path) -> None:
     from alignmerge.pipeline.lineage import lineage_of
 

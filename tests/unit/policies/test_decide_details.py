@@ -89,3 +89,13 @@ def test_a_row_without_a_number_says_which_part_it_was_to_decide() -> None:
     found = decided(rule, r.audit(), None)
     assert found.decision == "inconclusive"
     assert (found.suite, found.category, found.against, found.estimate) == ("absent", "c", "best_expert", True)
+
+
+def test_another_expert_that_is_better_may_be_easier_to_tell_apart() -> None:
+    """As docs/policies.md says; that the best one getting better never helps is a property test."""
+    rule = r.rule(against="best_expert", limit=0.03)
+    candidate = r.audit({"refusal_rate": r.ones(288, 320)})
+    elsewhere = r.audit({"refusal_rate": r.ones(288, 320)[::-1]}, name="right on other items")
+    better = r.audit({"refusal_rate": r.ones(291, 320)}, name="right on the same items")
+    assert decided(rule, candidate, experts=[elsewhere]).decision == "inconclusive"
+    assert decided(rule, candidate, experts=[elsewhere, better]).decision == "pass"
