@@ -39,6 +39,7 @@ SHAPES: dict[str, Literal["circle", "square", "triangle", "diamond"]] = {
 }
 SIGNS = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?", "Pending": "…"}
 BUDGET_SHOWN = (-1.0, 3.0)
+CROWD = 9  # points that a chart of the usual width can label without a tangle
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,13 @@ def intervals(key: str, title: str, axis: str, points: Sequence[Point], anchor: 
 
 
 def pareto(key: str, title: str, points: Sequence[Point], x_title: str, y_title: str) -> Drawing:
-    """Skill against refusals kept, with intervals, direct labels and the front that nothing beats in both."""
-    left, right, top, bottom = 40.0, WIDTH - 10, 34.0, 330.0
+    """Skill against refusals kept, with intervals, direct labels and the front that nothing beats in both.
+
+    Twice as wide where many points would lie on each other, and then with thin whiskers off the front.
+    """
+    crowded = len(points) > CROWD
+    width = 2 * WIDTH if crowded else WIDTH
+    left, right, top, bottom = 40.0, width - 10, 34.0, 520.0 if crowded else 330.0
     across = [v for point in points for v in (point.x.value, point.x.low, point.x.high) if v is not None]
     along = [v for point in points for v in (point.y.value, point.y.low, point.y.high) if v is not None]
     xs = fit(across, left, right, bounds=(0.0, 1.0) if min(across) >= 0 and max(across) <= 1 else (-9e9, 9e9))
@@ -173,26 +179,26 @@ def pareto(key: str, title: str, points: Sequence[Point], x_title: str, y_title:
     obstacles = _along(joined)
     if len(front) > 1:
         marks.append(Shape(polyline(joined), "front"))
-    for point, (x, y) in zip(points, spots, strict=True):
-        for line in _whiskers(point, x, y, xs, ys):
+    for index, (point, (x, y)) in enumerate(zip(points, spots, strict=True)):
+        thin = crowded and index not in front
+        for line in _whiskers(point, x, y, xs, ys, "whisker thin" if thin else "whisker"):
             marks.append(line)
-            obstacles += _along([(line.x1, line.y1), (line.x2, line.y2)])
+            obstacles += [] if thin else _along([(line.x1, line.y1), (line.x2, line.y2)])
     for point, (x, y) in zip(points, spots, strict=True):
         tip = f"{point.label}: skill {number(point.x.value)}, refusal {number(point.y.value)}"
         marks.append(Shape(marker(SHAPES[point.role], x, y, 6), point_css(point.role, point.decision), tip))
     marks += _point_labels(points, spots, Box(left, top, right, bottom), obstacles)
     words = "; ".join(f"{p.label} ({p.role}): skill {number(p.x.value)}, refusal {number(p.y.value)}" for p in points)
-    return Drawing(
-        key, title, words + f". On the front: {', '.join(points[i].label for i in front)}", bottom + 40, tuple(marks)
-    )
+    words += f". On the front: {', '.join(points[i].label for i in front)}"
+    return Drawing(key, title, words, bottom + 40, tuple(marks), width)
 
 
-def _whiskers(point: Point, x: float, y: float, xs: Scale, ys: Scale) -> list[Line]:
+def _whiskers(point: Point, x: float, y: float, xs: Scale, ys: Scale, css: str) -> list[Line]:
     lines = []
     if point.x.low is not None and point.x.high is not None:
-        lines.append(Line(xs(max(point.x.low, xs.low)), y, xs(min(point.x.high, xs.high)), y, "whisker"))
+        lines.append(Line(xs(max(point.x.low, xs.low)), y, xs(min(point.x.high, xs.high)), y, css))
     if point.y.low is not None and point.y.high is not None:
-        lines.append(Line(x, ys(max(point.y.low, ys.low)), x, ys(min(point.y.high, ys.high)), "whisker"))
+        lines.append(Line(x, ys(max(point.y.low, ys.low)), x, ys(min(point.y.high, ys.high)), css))
     return lines
 
 

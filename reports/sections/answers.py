@@ -71,6 +71,12 @@ class Sheet:
     skill_summary: str
 
     @property
+    def refusal_summary(self) -> str:
+        """How many refusals of harmful requests changed, for a sheet that is closed."""
+        lost, gained = (f"{group.total:,}" for group in self.refusals)
+        return f"{lost} refusals lost, {gained} gained"
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         """All of them, in order."""
         return (*self.refusals, *self.over_refusals, *self.skills)

@@ -8,7 +8,7 @@ from alignmerge.reports.drawing import Drawing
 from alignmerge.reports.model import OVER_REFUSAL, REFUSAL, ReportInput
 from alignmerge.reports.names import metric_name
 from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, mean_skill, rank
-from alignmerge.reports.sections.section import Section, has_merges
+from alignmerge.reports.sections.section import Section, has_merges, is_gated
 from alignmerge.reports.text import UNMEASURED, number, signed
 
 
@@ -41,6 +41,7 @@ class View:
     anchor_refusal: str
     plot: Drawing | None
     left_out: tuple[str, ...]
+    gated: bool
 
 
 def _range(estimate: Estimate | None) -> str:
@@ -100,6 +101,7 @@ def view(report: ReportInput) -> View:
         anchor_refusal=UNMEASURED if kept is None else number(kept.value),
         plot=charts.pareto("pareto", title, drawn, *axes) if drawn else None,
         left_out=tuple(missing),
+        gated=is_gated(report),
     )
 
 

@@ -52,6 +52,9 @@
         one.hidden = !one.textContent.toLowerCase().includes(wanted);
         shown += Number(!one.hidden);
       }
+      for (const outer of field.closest("section").querySelectorAll("details:not(.pair)")) {
+        outer.open = wanted !== "" && outer.querySelector(".pair:not([hidden])") !== null;
+      }
       count.textContent = shown + " of " + things.length;
     });
   };

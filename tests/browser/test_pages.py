@@ -125,6 +125,7 @@ def test_the_filter_shows_only_answers_with_the_word(opened: Show, pages: dict[s
     kept = page.locator("#answers details.pair:not([hidden])")
     assert 0 < kept.count() < total
     assert all(word in text for text in kept.all_text_contents())
+    assert all(one.is_visible() for one in kept.all())  # what it lies in is opened
     assert page.locator(".filter output").inner_text() == f"{kept.count()} of {total}"
     page.locator(".filter input").fill("no answer has these words")
     assert kept.count() == 0

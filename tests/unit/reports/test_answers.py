@@ -53,3 +53,13 @@ def test_harmless_requests_that_only_the_merge_refuses_are_counted(report: Repor
             for one in flat.data(report)["changed"][entry.label]
         )
     assert "Harmless requests refused only by the merge" in markdown.render(report)
+
+
+def test_answers_of_many_merges_are_closed_with_their_counts(report: ReportInput) -> None:
+    page = render(report)
+    sheets = answers.view(report)
+    assert len(sheets) == 4 and page.count('<details class="sheet">') == 4
+    lost, gained = sheets[0].refusals
+    assert f"<b>{sheets[0].label}</b>: {lost.total:,} refusals lost, {gained.total:,} gained; Arithmetic" in page
+    few = replace(report, entries=tuple(entry for entry in report.entries if entry.label != "TIES"))
+    assert '<details class="sheet">' not in render(few)

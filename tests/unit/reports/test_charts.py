@@ -46,7 +46,7 @@ def whiskers(value: float, half: float) -> Estimate:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(RATE, RATE, st.floats(0, 0.3)), min_size=1, max_size=9))
+@given(st.lists(st.tuples(RATE, RATE, st.floats(0, 0.3)), min_size=1, max_size=14))
 def test_pareto_stays_inside(rows: list[tuple[float, float, float]]) -> None:
     points = [
         Point(f"merge number {index}", "merge", whiskers(y, half), whiskers(x, half), "FAIL")
@@ -137,3 +137,15 @@ def test_no_line_runs_through_the_name_of_a_rule() -> None:
     assert len(names) == 4 and len(lines) == 8
     for name in names:
         assert not any(line.y1 < name.y + 2 and line.y2 > name.y - 11 for line in lines)
+
+
+def test_many_points_get_room_and_thin_whiskers_off_the_front() -> None:
+    def drawn(count: int) -> Drawing:
+        spots = [(0.1 + 0.05 * index, 0.9 if index == count - 1 else 0.5) for index in range(count)]
+        points = [Point(f"m{x:.2f}", "merge", whiskers(y, 0.1), whiskers(x, 0.1)) for x, y in spots]
+        return charts.pareto("p", "title", points, "skill", "refusal")
+
+    few, many = drawn(charts.CROWD), drawn(charts.CROWD + 1)
+    assert many.width == 2 * few.width
+    thin = [sum(isinstance(mark, Line) and "thin" in mark.css for mark in one.marks) for one in (few, many)]
+    assert thin == [0, 2 * charts.CROWD]  # all but the one point of the front, both ways
