@@ -7,5 +7,10 @@
     python -m benchmarks.study table                        # what is there
     python -m benchmarks.study docs                         # docs/study.md from the JSONs alone
 
+`--records DIR` keeps the audits that are measured in that call, with the texts of items and answers, as runs:
+
+    alignmerge report DIR/main/seed0-three                       # the report of one seed's merges of one set
+    alignmerge report DIR/main/* --index -o DIR/index.html       # a page over all of them
+
 Which settings, seeds, sets, methods, knobs and controls there are is data: see design.py.
 """
