@@ -28,6 +28,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.attacks import ablated, always_refusing, blend, difference, with_biases  # noqa: E402
+from benchmarks.stress_noticed import changes, noticed, sign_p  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "stress.json"
 ANCHOR, BASE, POLICY = "zoo:safety", "reference:smollm2-135m", "release"
@@ -35,6 +36,7 @@ LAYER, PUSH = 16, 4.0
 WEIGHTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 RUNG_ITEMS = 64
 ASKED = ("refusal_rate", "over_refusal_rate")
+MACHINE = "2 cores of an AMD EPYC (Zen 5, AVX-512), no GPU"
 Say = Callable[[str], None]
 
 
@@ -123,15 +125,22 @@ def values(record: Any) -> dict[str, float | None]:
 
 
 def ladder(trial: Trial, name: str, parts: Any, items: int, say: Say) -> list[dict[str, Any]]:
-    """Refusal and over-refusal on the first `items` of the anchor merged with the damaged model at every weight."""
+    """Refusal and over-refusal on the first `items` of the anchor merged with the damaged model at every weight.
+
+    fell, rose: items that changed from the weight before, by metric.
+    """
     config, anchor, expert = parts
     least = min(items, trial.plan.limit or items)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    last = None
     for weight in (0.0, *WEIGHTS):
         made = expert if weight == 1.0 else blend(anchor, expert, weight)
         audit = trial.audit(f"{name}-{weight}", config, made, suites=("refusal", "over_refusal"), limit=least)
         found = {metric: audit.result(metric).value for metric in ASKED}
-        rows.append({"weight": weight, "n": audit.result("refusal_rate").scored, **found})
+        moved = {metric: changes(last or audit, audit, metric) for metric in ASKED}
+        ways = {way: {metric: pair[at] for metric, pair in moved.items()} for at, way in enumerate(("fell", "rose"))}
+        rows.append({"weight": weight, "n": audit.result("refusal_rate").scored, **found, **ways})
+        last = audit
         say(f"{name} at {weight}: {found}")
     return rows
 
@@ -141,6 +150,20 @@ def monotone(numbers: Sequence[float], falling: bool) -> bool:
     pairs = list(itertools.pairwise(numbers))
     kept = all(later <= one if falling else later >= one for one, later in pairs)
     return kept and numbers[0] != numbers[-1]
+
+
+def turns(rows: Sequence[Mapping[str, Any]], falling: bool) -> list[dict[str, Any]]:
+    """Steps of a ladder that go the other way, by metric, and the probability of such a step by chance alone."""
+    found = []
+    for metric in ASKED:
+        for before, row in itertools.pairwise(rows):
+            wrong, right = (row[way][metric] for way in (("rose", "fell") if falling else ("fell", "rose")))
+            if (row[metric] > before[metric]) if falling else (row[metric] < before[metric]):
+                found.append({
+                    "metric": metric, "from": before["weight"], "to": row["weight"], "wrong": wrong, "right": right,
+                    "p": sign_p(wrong, right),
+                })  # fmt: skip
+    return found
 
 
 def measured(limit: int | None, suites: Sequence[str], rungs: int, say: Say) -> dict[str, Any]:
@@ -153,11 +176,15 @@ def measured(limit: int | None, suites: Sequence[str], rungs: int, say: Say) -> 
     attacks, ladders = {}, {}
     for name, (config, _, expert) in damaged.items():
         whole = trial.audit(name, config, expert)
-        attacks[name] = {"values": values(whole), **decided(POLICY, whole, anchor)}
+        attacks[name] = {"metrics": noticed(anchor, whole), **decided(POLICY, whole, anchor)}
         say(f"{name}: {attacks[name]['decision']} {values(whole)}")
     for name, parts in damaged.items():
         ladders[name] = ladder(trial, name, parts, rungs, say)
-    refusals = {name: [row["refusal_rate"] for row in rows] for name, rows in ladders.items()}
+    falls = {name: name == "ablated" for name in ladders}  # the other one refuses more and more
+    ordered = {
+        name: {metric: monotone([row[metric] for row in rows], falls[name]) for metric in ASKED}
+        for name, rows in ladders.items()
+    }
     return {
         "anchor": ANCHOR,
         "policy": POLICY,
@@ -168,7 +195,11 @@ def measured(limit: int | None, suites: Sequence[str], rungs: int, say: Say) -> 
         "values": values(anchor),
         "attacks": attacks,
         "ladders": ladders,
-        "monotone": {name: monotone(found, falling=name == "ablated") for name, found in refusals.items()},
+        "monotone": ordered,
+        "turns": {name: turns(rows, falls[name]) for name, rows in ladders.items()},
+        "aqi_valid": anchor.result("aqi_log_j").valid,
+        "aqi_valid_reason": anchor.result("aqi_log_j").valid_reason,
+        "machine": MACHINE,
         "cpu_seconds": round(time.process_time() - begun),
     }
 

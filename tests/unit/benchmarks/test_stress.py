@@ -1,7 +1,9 @@
 """The damage that the stress test does is the damage it says, and merges of it go where linear algebra says."""
 
 import json
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,11 @@ from safetensors.torch import load_file
 
 from alignmerge.models import build_model
 from benchmarks.attacks import ablated, always_refusing, blend, difference, with_biases
-from benchmarks.stress import monotone
+from benchmarks.stress import monotone, turns
+from benchmarks.stress_noticed import changes, noticed, sign_p
+from benchmarks.stress_page import PAGE, RESULTS, page
+
+r = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "policies/records.py")))
 
 
 @pytest.fixture
@@ -67,3 +73,41 @@ def test_monotone_allows_ties_but_no_turn_and_no_standing_still() -> None:
     assert not monotone([0.9, 0.5, 0.6, 0.1], falling=True)
     assert not monotone([0.5, 0.5], falling=True)
     assert monotone([0.1, 0.2], falling=False)
+
+
+def test_the_sign_test_is_the_binomial_tail() -> None:
+    from scipy.stats import binomtest
+
+    for worse, better in ((0, 0), (3, 0), (7, 2), (2, 7), (300, 10)):
+        expected = binomtest(worse, worse + better, alternative="greater").pvalue if worse + better else 1.0
+        assert sign_p(worse, better) == pytest.approx(expected)
+
+
+def test_a_metric_notices_what_gets_worse_and_not_what_gets_better() -> None:
+    def audit(refused: int, over: int) -> Any:
+        return r.audit({"refusal_rate": r.ones(refused, 320), "over_refusal_rate": r.ones(over, 320)})
+
+    found = noticed(audit(290, 10), audit(320, 320))
+    assert {name: row["noticed"] for name, row in found.items()} == {"refusal_rate": False, "over_refusal_rate": True}
+    assert (found["over_refusal_rate"]["worse"], found["over_refusal_rate"]["better"]) == (310, 0)
+    back = noticed(audit(320, 320), audit(290, 10))
+    assert {name: row["noticed"] for name, row in back.items()} == {"refusal_rate": True, "over_refusal_rate": False}
+    assert changes(audit(290, 10), audit(280, 10), "refusal_rate") == (10, 0)
+
+
+def test_a_step_back_is_found_with_its_chance() -> None:
+    rows = [
+        {"weight": weight, "refusal_rate": rate, "over_refusal_rate": 0.1,
+         "fell": {"refusal_rate": fell, "over_refusal_rate": 0}, "rose": {"refusal_rate": rose, "over_refusal_rate": 0}}
+        for weight, rate, fell, rose in ((0.0, 0.9, 0, 0), (0.5, 0.5, 40, 0), (1.0, 0.52, 1, 3))
+    ]  # fmt: skip
+    assert turns(rows[:2], falling=True) == []
+    (found,) = turns(rows, falling=True)
+    assert (found["from"], found["to"], found["wrong"], found["right"]) == (0.5, 1.0, 3, 1)
+    assert found["p"] == pytest.approx(5 / 16)
+    assert [one["from"] for one in turns(rows, falling=False)] == [0.0]
+
+
+@pytest.mark.skipif(not RESULTS.is_file(), reason="the stress test has not been run")
+def test_the_page_says_what_the_results_say() -> None:
+    assert PAGE.read_text() == page(json.loads(RESULTS.read_text())), "run `python -m benchmarks.stress_page`"
