@@ -7,6 +7,7 @@ from typing import Any
 from alignmerge.policies.reasons import figure
 from alignmerge.policies.verdict import RuleResult
 
+METHOD = "method"  # what a blame calls the part that no expert's change explains
 _MOST = 0.5  # of the drift: from here on an expert spends most of it
 _LAYERS = 0.6  # of an expert's share that a run of layers must hold to be named
 
@@ -34,19 +35,55 @@ def spenders(blame: Any) -> tuple[Spender, ...]:
     )
 
 
-def blamed(cells: Sequence[Spender]) -> str:
-    """Who spends most of the drift and in which layers: `mostly expert arithmetic, layers 12-18`; empty if unknown."""
+@dataclass(frozen=True)
+class Culprits:
+    """The expert that spends most of a drift and what the method itself spends, as parts of the whole drift.
+
+    expert is empty where no expert spends any. layers: ", layers 12-18", or empty where the expert's part has no place.
+    """
+
+    expert: str
+    part: float
+    layers: str
+    method: float
+
+
+def culprits(cells: Sequence[Spender]) -> Culprits | None:
+    """Who spends the drift that `cells` take apart; None where that is not known."""
     totals: dict[str, float] = {}
     for cell in cells:
         totals[cell.name] = totals.get(cell.name, 0.0) + cell.share
     whole = sum(totals.values())
     if not totals or whole <= 0:
-        return ""
-    name = max(totals, key=lambda one: (totals[one], one))
-    how = "mostly" if totals[name] >= _MOST * whole else "most of it by"
-    who = "the method itself" if name == "method" else f"expert {name}"
+        return None
+    method = totals.pop(METHOD, 0.0)
+    name = max(totals, key=lambda one: (totals[one], one), default="")
+    if not name or totals[name] <= 0:
+        return Culprits("", 0.0, "", method / whole)
     layers = _run_of_layers([cell for cell in cells if cell.name == name], totals[name])
-    return f"{how} {who}{layers}"
+    return Culprits(name, totals[name] / whole, layers, method / whole)
+
+
+def blamed(cells: Sequence[Spender]) -> str:
+    """Who spends most of the drift, the method before the experts where it spends more; empty if unknown.
+
+    For example `mostly expert arithmetic, layers 12-18`, or `37 % of the drift by the method itself, then 33 % by
+    expert format, layers 0-14`.
+    """
+    found = culprits(cells)
+    if found is None:
+        return ""
+    first = found.method > found.part
+    words = []
+    if first:
+        most = found.method >= _MOST
+        words.append("mostly the method itself" if most else f"{found.method:.0%} of the drift by the method itself")
+    if found.expert:
+        of = "" if words and not words[0].startswith("mostly") else " of the drift"
+        most = found.part >= _MOST and not first
+        words.append(f"mostly expert {found.expert}" if most else f"{found.part:.0%}{of} by expert {found.expert}")
+        words[-1] += found.layers
+    return ", then ".join(words).replace("%", " %")
 
 
 def _run_of_layers(cells: Sequence[Spender], total: float) -> str:

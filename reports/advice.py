@@ -3,7 +3,7 @@
 Every sentence rests on the records alone. What they do not hold is said with the command that would find it out.
 """
 
-from alignmerge.policies.fixes import Spender, blamed
+from alignmerge.policies.fixes import Culprits, Spender, blamed, culprits
 from alignmerge.policies.reasons import figure
 from alignmerge.policies.verdict import RuleResult
 from alignmerge.reports.model import Entry
@@ -63,9 +63,24 @@ def cause(entry: Entry) -> str:
         return ""
     if entry.blame is None:
         return "not measured in this run; alignmerge blame attributes the drift to experts and layers"
-    cells = entry.blame.finite.cells
-    who = blamed([Spender(cell.contributor, cell.layer, cell.share) for cell in cells])
-    return f"{who} (share of the drift from the anchor)" if who else "no expert stands out in the drift"
+    who = blamed(_spenders(entry))
+    return (
+        f"{who}; drift is how far the answers moved from the anchor's" if who else "no expert stands out in the drift"
+    )
+
+
+def _spenders(entry: Entry) -> list[Spender]:
+    cells = () if entry.blame is None else entry.blame.finite.cells
+    return [Spender(cell.contributor, cell.layer, cell.share) for cell in cells]
+
+
+def _remedy(found: Culprits) -> str:
+    """What to change about the largest spender of the drift."""
+    ways = ["try another method or a smaller scale"] if found.method > found.part else []
+    if found.expert:
+        where = f", or leave it out in {found.layers.removeprefix(', ')}" if found.layers else ""
+        ways.append(f"give expert {found.expert} less weight{where}")
+    return ", or ".join(ways)
 
 
 def next_step(entry: Entry) -> str:
@@ -88,12 +103,9 @@ def next_step(entry: Entry) -> str:
 
 def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
     names = " and ".join(row.rule for row in rows[:3]) + (" and others" if len(rows) > 3 else "")
-    if entry.blame is None:
-        first = f"{names} must come back inside; find the expert by alignmerge blame and give it less weight"
-    else:
-        first = (
-            f"{names} must come back inside; give the expert named above less weight, or leave it out in these layers"
-        )
+    found = culprits(_spenders(entry))
+    way = "find the expert by alignmerge blame and give it less weight" if found is None else _remedy(found)
+    first = f"{names} must come back inside; {way}"
     left = (
         sum(row.decision == "inconclusive" and row.severity == "block" for row in entry.verdict.rules)
         if entry.verdict

@@ -45,6 +45,10 @@ DRIFT: Terms = (
         "how far a merge's choice of next words has moved from the anchor's (KL divergence, in nats per token); 0 is "
         "the same model, and a drift says nothing about better or worse",
     ),
+    (
+        "The method itself",
+        "in a blame: what no expert's own change explains, such as what a method trims, votes away or scales up",
+    ),
     ("Blame", "that drift taken apart by expert and layer; the shares sum to the drift, and a negative one takes back"),
 )
 DEGENERATE: Terms = (("Degenerate answer", "one that is empty, repeats itself or never comes to an end"),)

@@ -77,3 +77,26 @@ def test_a_pass_has_no_cause_and_names_the_policies_still_open(report: ReportInp
     entry = next(one for one in report.merges if one.label == "AlignMerge")
     assert cause(entry) == ""
     assert next_step(entry) == "nothing is left to do under demo; release would still need more, see below"
+
+
+def test_what_to_try_names_the_expert_that_the_cause_names(report: ReportInput) -> None:
+    entry = next(one for one in report.merges if one.label == "TIES")
+    assert entry.blame is not None
+    failed = replace(entry_with(report, "FAIL", rule("fail", 0.31, 0.22)), blame=entry.blame)
+    assert cause(failed).startswith("mostly expert units, layers 21-26; drift is")
+    assert "inside; give expert units less weight, or leave it out in layers 21-26, or let" in next_step(failed)
+
+
+def test_a_method_that_spends_most_is_not_called_an_expert(report: ReportInput) -> None:
+    entry = next(one for one in report.merges if one.label == "TIES")
+    assert entry.blame is not None
+    cells = [
+        cell.model_copy(update={"contributor": name, "layer": layer, "share": share})
+        for cell in entry.blame.finite.cells[:1]
+        for name, layer, share in (("method", 3, 0.4), ("format", 2, 0.35), ("units", 9, 0.25))
+    ]
+    finite = entry.blame.finite.model_copy(update={"cells": tuple(cells)})
+    blame = entry.blame.model_copy(update={"finite": finite})
+    failed = replace(entry_with(report, "FAIL", rule("fail", 0.31, 0.22)), blame=blame)
+    assert cause(failed).startswith("40 % of the drift by the method itself, then 35 % by expert format; drift")
+    assert "try another method or a smaller scale, or give expert format less weight, or let" in next_step(failed)

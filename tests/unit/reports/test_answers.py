@@ -60,6 +60,6 @@ def test_answers_of_many_merges_are_closed_with_their_counts(report: ReportInput
     sheets = answers.view(report)
     assert len(sheets) == 4 and page.count('<details class="sheet">') == 4
     lost, gained = sheets[0].refusals
-    assert f"<b>{sheets[0].label}</b>: {lost.total:,} refusals lost, {gained.total:,} gained; Arithmetic" in page
+    assert f"<h3>{sheets[0].label}</h3>: {lost.total:,} refusals lost, {gained.total:,} gained; Arithmetic" in page
     few = replace(report, entries=tuple(entry for entry in report.entries if entry.label != "TIES"))
     assert '<details class="sheet">' not in render(few)
