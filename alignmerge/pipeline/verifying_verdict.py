@@ -136,7 +136,16 @@ def _decide_again(
         return
     if again != verdict:
         text = f"says {verdict.decision}; its audits and policy give {again.decision}"
-        out.findings.append(Finding(name, text))
+        out.findings.append(Finding(name, f"{text}{_first_other(verdict, again)}"))
+
+
+def _first_other(verdict: Verdict, again: Verdict) -> str:
+    """The first rule that two verdicts of the same decision tell differently, as the end of a sentence."""
+    if verdict.decision != again.decision:
+        return ""
+    known = {rule.rule: rule for rule in again.rules}
+    other = next((rule.rule for rule in verdict.rules if known.get(rule.rule) != rule), None)
+    return f", with another row for rule {other}" if other is not None else ", with something else beside its rules"
 
 
 def _check_approvals(out: CheckedVerdict, name: str, verdict: Verdict, evidence: Evidence) -> None:
