@@ -1,4 +1,4 @@
-"""K05-K07: a verdict that `gate` signed, changed, by another key, replayed beside another, or decided on other records."""
+"""K05-K07: a verdict of `gate` that was changed, signed by another, replayed beside another, or decided otherwise."""
 
 import json
 import runpy
