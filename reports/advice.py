@@ -98,7 +98,7 @@ def next_step(entry: Entry) -> str:
         return "it may ship; read the warnings first"
     if verdict.decision == "Pending":
         return "ask the people the policy names for their sign-off (alignmerge approve)"
-    return _after_fail(entry, blocking) if verdict.decision == "FAIL" else _after_doubt(blocking)
+    return _after_fail(entry, blocking) if verdict.decision == "FAIL" else _after_doubt(entry, blocking)
 
 
 def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
@@ -120,7 +120,7 @@ def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
     return f"{first}, {fit}. More items will not help what failed{also}"
 
 
-def _after_doubt(rows: list[RuleResult]) -> str:
+def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     known = [row for row in rows if row.needs is not None and row.needs > row.n]
     if not known:
         return "supply what the reasons above say is missing, then decide again"
@@ -135,5 +135,7 @@ def _after_doubt(rows: list[RuleResult]) -> str:
     if not over:
         return f"audit again with {wanted}"
     rules = "rule is" if over == 1 else "rules are"
-    but = f"{over} {rules} over the limit as measured: expect a FAIL unless the merge changes"
+    found = culprits(_spenders(entry))
+    how = "" if found is None else f" ({_remedy(found)})"
+    but = f"{over} {rules} over the limit as measured: expect a FAIL unless the merge changes{how}"
     return f"audit again with {wanted}; but {but}"

@@ -100,3 +100,14 @@ def test_a_method_that_spends_most_is_not_called_an_expert(report: ReportInput) 
     failed = replace(entry_with(report, "FAIL", rule("fail", 0.31, 0.22)), blame=blame)
     assert cause(failed).startswith("40 % of the drift by the method itself, then 35 % by expert format; drift")
     assert "try another method or a smaller scale, or give expert format less weight, or let" in next_step(failed)
+
+
+def test_an_undecided_merge_that_is_over_is_told_what_to_change(report: ReportInput) -> None:
+    entry = next(one for one in report.merges if one.label == "TIES")
+    over, near = (rule("inconclusive", value, 0.12, needs=900) for value in (0.08, 0.03))
+    doubtful = replace(entry_with(report, "INCONCLUSIVE", over), blame=entry.blame)
+    assert next_step(doubtful).endswith(
+        "unless the merge changes (give expert units less weight, or leave it out in layers 21-26)"
+    )
+    inside = replace(entry_with(report, "INCONCLUSIVE", near), blame=entry.blame)
+    assert "less weight" not in next_step(inside)
