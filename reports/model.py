@@ -205,11 +205,28 @@ def _entry(folder: Path, row: RunRow) -> Entry:
 
 def _verdict(folder: Path, name: str, audit: AuditRecord) -> Verdict:
     path = inside(folder, name, "verdict")
-    verdict = from_statement(jsonio.read(path), str(path))
+    return check_verdict(path, read_verdict(path), audit)
+
+
+def read_verdict(path: Path) -> Verdict:
+    """The verdict in the file at `path`.
+
+    Raises:
+        RecordError: malformed. StorageError: it cannot be read.
+    """
+    return from_statement(jsonio.read(path), str(path))
+
+
+def check_verdict(path: Path, verdict: Verdict, audit: AuditRecord) -> Verdict:
+    """`verdict`, once it is known to be about `audit`.
+
+    Raises:
+        RecordError: it speaks of another checkpoint or rests on another audit.
+    """
     if verdict.subject != audit.checkpoint:
         raise RecordError(
             f"{path}: speaks of checkpoint {verdict.subject[:12]}, the audit is of {audit.checkpoint[:12]}"
         )
     if record.record_digest(audit) not in verdict.audits.values():
-        raise RecordError(f"{path}: was decided on another audit than the one this run names; decide again")
+        raise RecordError(f"{path}: was decided on another audit than the one named here; decide again")
     return verdict

@@ -24,6 +24,11 @@ NAMES = {"html": "report.html", "markdown": "report.md", "json": "report.json", 
     "--anchor", metavar="AUDIT", type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Audit folder of the anchor, where DIRs are audit folders.",
 )  # fmt: skip
+@click.option(
+    "--verdict", "verdicts", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What gate wrote about one of the audits; a second one about it is a further policy's.",
+)  # fmt: skip
 @click.option("--format", "form", type=click.Choice(list(NAMES)), default="html", show_default=True)
 @click.option("--redact", is_flag=True, help="Digests in place of every prompt and answer.")
 @click.option(
@@ -43,6 +48,7 @@ NAMES = {"html": "report.html", "markdown": "report.md", "json": "report.json", 
 def command(
     folders: tuple[Path, ...],
     anchor: Path | None,
+    verdicts: tuple[Path, ...],
     form: str,
     redact: bool,
     output: Path | None,
@@ -58,7 +64,7 @@ def command(
     from alignmerge.reports.loaded import load, run_folder
 
     if index:
-        if output is None or anchor is not None or form != "html" or redact:
+        if output is None or anchor is not None or verdicts or form != "html" or redact:
             raise UsageError(
                 "--index makes an HTML page of runs, without texts: name its file with -o and nothing else"
             )
@@ -68,17 +74,17 @@ def command(
     if output is None and (len(folders) > 1 or (redact and form == "html")):
         raise UsageError("name the file to write with -o: " + ("it belongs to no one folder" if len(folders) > 1 else
                          "report.html is the whole report, and verify compares it"))  # fmt: skip
-    report = load(folders, anchor)
+    report = load(folders, anchor, verdicts)
     content = _content(report, form, redact)
     path = output or (run_folder(folders[0]) or folders[0]) / NAMES[form]
     jsonio.write_bytes(path, content)
     if as_json:
-        verdicts = {entry.label: None if entry.verdict is None else entry.verdict.decision for entry in report.merges}
+        decided = {entry.label: None if entry.verdict is None else entry.verdict.decision for entry in report.merges}
         value = {
             "report": str(path),
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
-            "verdicts": verdicts,
+            "verdicts": decided,
         }
         click.echo(jsonio.canonical(value).decode())
     else:

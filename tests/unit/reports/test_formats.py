@@ -146,3 +146,25 @@ def test_markdown_and_json_hold_the_blame(report: ReportInput) -> None:
         assert len(told[entry.label]["finite"]["cells"]) == len(entry.blame.finite.cells)
     without = replace(report, entries=tuple(replace(entry, blame=None) for entry in report.entries))
     assert "Where the drift comes from" not in markdown.render(without)
+
+
+def test_what_gate_wrote_is_shown_beside_the_audits(tmp_path: Path) -> None:
+    older = Path(__file__).with_name("older")
+    named = [str(older / "audits/merge"), "--anchor", str(older / "audits/anchor")]
+    verdict, page = ["--verdict", str(older / "verdict.json")], ["-o", str(tmp_path / "page.html")]
+    done = CliRunner().invoke(command, [*named, *verdict, *page, "--json"])
+    assert done.exception is None and json.loads(done.output)["verdicts"] == {"linear soup": "FAIL"}
+    shown = (tmp_path / "page.html").read_text()
+    run = load([older])
+    assert run.merges[0].verdict is not None
+    assert f"linear soup may not ship under {run.merges[0].verdict.policy_name}." in shown
+    assert '<section id="budgets"' in shown
+    twice = load([older / "audits/merge"], older / "audits/anchor", [older / "verdict.json"] * 2)
+    assert len(twice.merges[0].also) == 1
+    alone = CliRunner().invoke(command, [named[0], *verdict, *page])
+    assert isinstance(alone.exception, UsageError) and "--anchor" in str(alone.exception)
+    whole = CliRunner().invoke(command, [str(older), *verdict, *page])
+    assert isinstance(whole.exception, UsageError)
+    for folder, anchor, words in (("anchor", "anchor", "which no audit named"), ("merge", "merge", "another anchor")):
+        with pytest.raises(RecordError, match=words):
+            load([older / "audits" / folder], older / "audits" / anchor, [older / "verdict.json"])
