@@ -8,7 +8,7 @@ from alignmerge.auditor import power
 from alignmerge.policies.extending import Change
 from alignmerge.policies.fixes import nearest_fix
 from alignmerge.policies.model import DIRECTION, PAIRED, Evidence, Policy, Rule, rule_alpha
-from alignmerge.policies.reasons import percent, plain
+from alignmerge.policies.reasons import percent, plain, spoken
 from alignmerge.policies.verdict import RuleDecision, Verdict
 from alignmerge.terminal import printable
 
@@ -70,7 +70,7 @@ def decidability(policy: Policy, rule: Rule) -> Decidability | None:
 
 def rule_lines(policy: Policy, rule: Rule) -> list[str]:
     """A rule in words, and what its smallest sample can decide."""
-    name = rule.metric.replace("_", " ")
+    name = spoken(rule.metric)
     where = f" on suite {rule.suite}" if rule.suite else ""
     where += f" in category {rule.category!r}" if rule.category else ""
     unit = " standard errors of the anchor's own value" if rule.limit_in == "anchor_standard_errors" else ""

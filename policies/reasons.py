@@ -11,6 +11,11 @@ from alignmerge.policies.schema import Rule
 _WORDS = {"max_drop": ("fell", "rose"), "max_rise": ("rose", "fell")}
 
 
+def spoken(metric: str) -> str:
+    """The metric in words; the name that another tool gave it stays as it is."""
+    return metric if "/" in metric else metric.replace("_", " ")
+
+
 def figure(value: float, limits: Sequence[float] = (), decimals: int = 3) -> str:
     """`value` in as few decimals as keep its order against `limits`."""
     for places in range(decimals, 16):
@@ -55,7 +60,7 @@ def _limit(rule: Rule, limit: float) -> str:
 
 def observed(rule: Rule, seen: Seen, limit: float) -> str:
     """What was measured: `refusal rate fell by 0.31 (0.92 to 0.61, n=320)`."""
-    name = rule.metric.replace("_", " ")
+    name = spoken(rule.metric)
     if seen.anchor is None:
         return f"{name} is {figure(seen.candidate, (limit,))} (n={seen.n})"
     return f"{name} {_changed(rule, seen.harm, limit)} ({figure(seen.anchor)} to {figure(seen.candidate)}, n={seen.n})"

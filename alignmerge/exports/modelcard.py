@@ -8,6 +8,7 @@ from typing import Any
 from alignmerge.auditor.record import AuditRecord, MetricResult, SuiteUse
 from alignmerge.exports.models import hub_name
 from alignmerge.merger.record import MergeRecord
+from alignmerge.policies.reasons import spoken
 from alignmerge.policies.verdict import Verdict
 
 TASK = {"type": "text-generation", "name": "Text generation"}
@@ -62,4 +63,4 @@ def _metric(row: MetricResult) -> dict[str, Any]:
     if row.interval is not None:
         interval = row.interval
         args |= {"interval": [interval.low, interval.high], "level": interval.level, "interval_method": interval.method}
-    return {"type": row.metric, "name": row.metric.replace("_", " "), "value": row.value, "args": args}
+    return {"type": row.metric, "name": spoken(row.metric), "value": row.value, "args": args}

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from alignmerge import __version__
 from alignmerge.exports.outcome import Outcome, Problem, fingerprint
+from alignmerge.policies.reasons import spoken
 from alignmerge.policies.verdict import RuleResult, Verdict
 from alignmerge.terminal import printable
 
@@ -59,7 +60,7 @@ def _tool(rules: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:
 def _descriptor(rule: RuleResult) -> dict[str, Any]:
     return {
         "id": printable(rule.rule),
-        "shortDescription": {"text": printable(f"{rule.metric.replace('_', ' ')}, limit {rule.limit:.6g} {rule.unit}")},
+        "shortDescription": {"text": printable(f"{spoken(rule.metric)}, limit {rule.limit:.6g} {rule.unit}")},
         "defaultConfiguration": {"level": "error" if rule.severity == "block" else "warning"},
     }
 

@@ -47,3 +47,8 @@ def test_F14_in_a_whole_sentence() -> None:
 def test_confidence_and_limits_read_plainly() -> None:
     assert [reasons.percent(alpha) for alpha in (0.05, 0.05 / 6, 0.01)] == ["95 %", "99.17 %", "99 %"]
     assert [reasons.plain(limit) for limit in (0.05, 2.0, 1e-3)] == ["0.05", "2", "0.001"]
+
+
+def test_a_metric_of_another_tool_keeps_its_name() -> None:
+    assert reasons.spoken("over_refusal_rate") == "over refusal rate"
+    assert reasons.spoken("lm_eval/gsm8k/exact_match,strict-match") == "lm_eval/gsm8k/exact_match,strict-match"
