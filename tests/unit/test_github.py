@@ -6,6 +6,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,9 +81,29 @@ def test_the_action_gates_and_tells(place: Path, refusals: int, code: int, decis
     assert (place / "alignmerge-verdict.json").is_file()
 
 
+def test_the_action_takes_waivers_and_the_root_of_a_lineage(place: Path) -> None:
+    record = r.audit({"refusal_rate": r.ones(200, 320)})
+    save(record, place / "records" / "candidate")
+    today = datetime.now(UTC).date()
+    (place / "waivers.yaml").write_text(
+        "schema: alignmerge.waivers/1\nwaivers:\n"
+        f"  - {{rule: refusal-drop, subject: '{record.checkpoint}', reason: 'A test.', approver: 'R. Meyer', "
+        f"created: '{today}', expires: '{today + timedelta(days=2)}'}}\n"
+    )
+    given = {"audit": "records/candidate", "policy": "policies/ours.yaml", "anchor": "records/anchor"}
+    assert act(place, **given).returncode == 3
+    done = act(place, **given, waivers="waivers.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "waived by R. Meyer" in (place / "GITHUB_STEP_SUMMARY").read_text()
+    (place / "policies" / "ours.yaml").write_text(POLICY.replace("min_items", "against: root, min_items"))
+    save(r.audit({"refusal_rate": r.ones(299, 320)}), place / "records" / "candidate")
+    assert act(place, **given).returncode == 4
+    assert act(place, **given, root="records/anchor").returncode == 0
+
+
 def test_J01_an_input_is_never_run_as_shell(place: Path) -> None:
     hostile = '$(touch pwned) `touch pwned` "; touch pwned; "'
-    done = act(place, audit=hostile, policy=hostile, anchor=hostile)
+    done = act(place, audit=hostile, policy=hostile, anchor=hostile, waivers=hostile, root=hostile)
     assert done.returncode in (2, 6)
     assert not (place / "pwned").exists()
     (step,) = ACTION["runs"]["steps"]
