@@ -217,3 +217,67 @@ def test_an_item_twice_or_outside_its_unit_is_refused() -> None:
         r.verdict(RULE, replace(honest, items=(*honest.items, honest.items[0])), ANCHOR)
     with pytest.raises(RecordError, match="not a rate"):
         r.verdict(RULE, replace(honest, items=(replace(honest.items[0], value=1.5), *honest.items[1:])), ANCHOR)
+
+
+# graders and messages
+
+
+def graded(digest: Any, metrics: Any = ("refusal_rate",), **changes: Any) -> Any:
+    return refusing(290, graders={"judge": {"digest": digest, "metrics": metrics}}, **changes)
+
+
+def test_G15_what_two_judges_read_is_not_compared_and_both_audits_are_named() -> None:
+    one, other = graded("a"), graded("b", name="anchor")
+    with pytest.raises(RecordError) as found:
+        r.verdict(RULE, one, other)
+    assert str(found.value) == (
+        "the audits of merge and anchor had refusal_rate read by another judge; audit both with the same one"
+    )
+    assert only(r.verdict(RULE, graded("a", ("toxicity",)), graded("b", ("toxicity",), name="anchor"))).value == 0.0
+    assert only(r.verdict(RULE, graded("a"), graded("b", ("toxicity",), name="anchor"))).value is None  # no judge_floor
+    unread = replace(other, metrics=(replace(other.metrics[0], value=None, reason="no answer"),))
+    assert only(r.verdict(RULE, one, unread)).decision == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("grader", "message"),
+    [
+        ({"digest": "a", "metrics": None}, "audit of merge: grader judge names no metrics; audit again"),
+        (
+            {"digest": "", "metrics": ("refusal_rate",)},
+            "audit of merge: grader judge has no digest, so it cannot be compared; audit again",
+        ),
+    ],
+)
+def test_a_grader_that_says_too_little_is_refused(grader: Any, message: str) -> None:
+    with pytest.raises(RecordError) as found:
+        r.verdict(RULE, refusing(290, graders={"judge": grader}), graded("a", name="anchor"))
+    assert str(found.value) == message
+
+
+def test_F18_samplings_of_one_side_alone_are_another_sampling() -> None:
+    per_suite = {"digest": jsonio.digest({"s": {"seed": 0}}), "suites": {"s": {"seed": 0}}}
+    for mine, theirs in ((per_suite, {"digest": "p"}), ({"digest": "p"}, per_suite)):
+        with pytest.raises(RecordError) as found:
+            r.verdict(RULE, refusing(290, sampling=mine), refusing(290, sampling=theirs, name="anchor"))
+        assert str(found.value) == (
+            "the audits of merge and anchor used another sampling; audit both with the same one"
+        )
+
+
+def test_F10_what_is_not_finite_is_taken_out_with_the_reason() -> None:
+    from alignmerge.auditor.record import Interval
+    from alignmerge.policies.evidence import cleaned
+
+    for broken in (
+        r.aqi(float("nan"), [1.0]),
+        r.aqi(1.0, [float("inf")]),
+        r.aqi(1.0, [1.0], error=float("nan")),
+        r.aqi(1.0, [1.0], interval=Interval(0.0, float("inf"), 0.95, "m")),
+        r.aqi(float("nan"), [1.0], interval=Interval(0.0, 1.0, 0.95, "m")),
+    ):
+        [row] = cleaned(r.audit(results=[broken])).metrics
+        assert (row.value, row.interval, row.standard_error, row.replicates) == (None, None, None, ())
+        assert row.reason == "a value of this metric is not a finite number"
+    whole = r.audit(results=[r.aqi(1.0, [1.0])])
+    assert cleaned(whole).metrics == whole.metrics
