@@ -19,7 +19,10 @@ run: Callable[..., Result] = tiny.run
 
 @pytest.fixture(scope="module")
 def made(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `passed`, `failed` and `ungated` merges and the comparison `compared`. Copy what a test changes."""
+    """A folder with `passed`, `failed` and `ungated` merges and the comparison `compared`. Copy what a test changes.
+
+    Beside the first two lies what their merges told other tools: `passed.sarif` and so on.
+    """
     folder = tmp_path_factory.mktemp("made")
     policies = {}
     for name, text in (("permissive", tiny.PERMISSIVE), ("strict", tiny.STRICT)):
@@ -30,9 +33,16 @@ def made(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
         patch.setenv("ALIGNMERGE_CACHE", str(folder / "cache"))
         (folder / "cache").mkdir()
         limit = ("--limit", "6")
+        told = {
+            name: [f"--{kind}={folder / name}.{kind}" for kind in ("sarif", "junit", "summary")]
+            for name in ("passed", "failed")
+        }
+        gated = [
+            ("merge", recipe, "--policy", policies[policy], *limit, *told[name], "-o", folder / name)
+            for policy, name in (("permissive", "passed"), ("strict", "failed"))
+        ]
         codes = [
-            run("merge", recipe, "--policy", policies["permissive"], *limit, "-o", folder / "passed").exit_code,
-            run("merge", recipe, "--policy", policies["strict"], *limit, "-o", folder / "failed").exit_code,
+            *(run(*arguments).exit_code for arguments in gated),
             run("merge", recipe, "-o", folder / "ungated").exit_code,
             run(
                 *("compare", recipe, "--methods", "linear,ties", "--policy", policies["permissive"], *limit),
@@ -148,6 +158,17 @@ def test_one_changed_byte_or_a_deleted_file_is_named(copy: Callable[[str], Path]
         broken(out, name.removeprefix("records/").removesuffix("/audit.json").removesuffix("/items.jsonl"))
     (out / name).write_bytes(original)
     assert run("verify", out).exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "code", "decision"), [("passed", 0, "PASS"), ("failed", 3, "FAIL")])
+def test_a_merge_under_a_policy_tells_other_tools(made: Path, name: str, code: int, decision: str) -> None:
+    texts = {kind: (made / f"{name}.{kind}").read_text() for kind in ("sarif", "junit", "summary")}
+    assert sarif_problems(texts["sarif"]) == [[], []]
+    assert json.loads(texts["sarif"])["runs"][0]["invocations"] == [{"executionSuccessful": True, "exitCode": code}]
+    assert junit_problems(texts["junit"]) == []
+    assert ("<failure" in texts["junit"]) is (code == 3)
+    assert summary_problems(texts["summary"]) == []
+    assert texts["summary"].startswith(f"## AlignMerge: {decision}\n")
 
 
 @pytest.mark.parametrize(
