@@ -11,13 +11,13 @@ from alignmerge.terminal import printable
 
 
 @click.command("approve")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", metavar="WHERE", type=click.Path(exists=True, path_type=Path))
 @click.option("--rule", required=True, metavar="ID", help="The rule that wants a sign-off.")
 @click.option("--approver", required=True, metavar="NAME", help="Who approves; shown beside the name of the key.")
 @witness_options
 @click.option("--json", "as_json", is_flag=True, help="Print the approval as JSON.")
 def command(folder: Path, rule: str, approver: str, key: Path | None, ledger: Path | None, as_json: bool) -> int:
-    """Write a signed approval of the merge in FOLDER, for `gate --approval`.
+    """Write a signed approval of the merge in WHERE, or of the verdict that `gate -o` wrote, for `gate --approval`.
 
     It holds for this checkpoint, this rule and this policy alone. The approver's own key signs it.
     """

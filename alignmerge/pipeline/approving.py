@@ -15,11 +15,13 @@ from alignmerge.reports.model import inside, read_run
 
 
 def verdict_of(folder: Path) -> Verdict:
-    """The verdict of the one merge whose records are in `folder`.
+    """The verdict of the one merge whose records are in `folder`, or the one in that file, which `gate -o` wrote.
 
     Raises:
-        RecordError: there is no run, no merge, or there are several.
+        RecordError: there is no run, no merge, or there are several; or the file holds no verdict.
     """
+    if folder.is_file():
+        return from_statement(jsonio.read(folder), str(folder))
     run_folder = records_folder(folder)
     rows = [row for row in read_run(run_folder).entries if row.role == "merge" and row.verdict is not None]
     if len(rows) != 1 or rows[0].verdict is None:
@@ -29,7 +31,8 @@ def verdict_of(folder: Path) -> Verdict:
 
 
 def approve(folder: Path, rule: str, approver: str, key: SigningKey) -> tuple[Path, Verdict, Statement]:
-    """The approval of the merge in `folder` under `rule`: its file, the verdict it was given to, and what was signed.
+    """The approval under `rule` of what `folder` (see verdict_of) speaks of: its file, which lies among the records or
+    beside the verdict's file, the verdict it was given to, and what was signed.
 
     Raises:
         UsageError: the verdict has no such rule, or the key has approved it already.
@@ -39,8 +42,9 @@ def approve(folder: Path, rule: str, approver: str, key: SigningKey) -> tuple[Pa
     known = sorted(row.rule for row in verdict.rules)
     if rule not in known:
         raise UsageError(f"{folder}: its policy {verdict.policy_name} has no rule {rule!r}; known: {', '.join(known)}")
-    place = records_folder(folder) / APPROVALS
-    path = place / f"{rule}.{key.keyid[:12]}{ENDING}"
+    name = f"{rule}.{key.keyid[:12]}{ENDING}"
+    place = folder.parent if folder.is_file() else records_folder(folder) / APPROVALS
+    path = place / (f"{folder.stem}.{name}" if folder.is_file() else name)
     if path.exists():
         raise UsageError(f"{path}: this key has approved it already; remove the file to approve again")
     predicate = {

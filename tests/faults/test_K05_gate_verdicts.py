@@ -117,3 +117,21 @@ def test_nothing_to_check_it_by_is_a_usage_error(place: Path) -> None:
     assert command("verify", place / "good.json") == 2
     assert command("verify", place / "good.json", "--rerun", "--key", place / "k.pub") == 2
     assert command("verify", place, "--policy", place / "p.yaml") == 2
+
+
+def test_a_verdict_of_audits_alone_is_signed_off(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "person.yaml").write_text(
+        POLICY + "required_evidence: [{id: officer, kind: sign_off, summary: A person signs., max_age_days: 30}]\n"
+    )
+    gate = ("gate", place / "good", "--policy", place / "person.yaml", "--anchor", place / "anchor")
+    assert command(*gate, "--key", place / "k", "-o", place / "waits.json") == 4
+    approve = ("approve", place / "waits.json", "--approver", "A. Officer", "--key", place / "other")
+    assert command(*approve, "--rule", "nobody", "--ledger", place / "own") == 2
+    assert command(*approve, "--rule", "officer", "--ledger", place / "own") == 0
+    [signed] = place.glob("waits.officer.*")
+    assert command(*gate, "--approval", signed, "--approver-key", place / "other.pub") == 0
+    assert command(*gate, "--approval", signed, "--approver-key", place / "k.pub") == 5
+    assert command(*approve, "--rule", "officer", "--ledger", place / "own") == 2
+    bad = ("gate", place / "bad", *gate[2:])
+    assert command(*bad, "--approval", signed, "--approver-key", place / "other.pub") == 3
+    assert "is for 676f6f640000, not 626164000000" in capsys.readouterr().out
