@@ -93,7 +93,8 @@ def _again(
     if found.absent or policy is None or policy_digest(policy) != verdict.policy:
         return
     basis = given[verdict.audits["candidate"]], given.get(verdict.audits.get("anchor", ""))
-    evidence = Evidence({verdict.policy: policy}, {}, given, (), approvers)
+    signed = tuple(sorted(Path(name).parent.glob(f"*{ENDING}")))  # approvals lie beside verdicts
+    evidence = Evidence({verdict.policy: policy}, {}, given, signed, approvers)
     more = check_verdict(name, name, verdict, basis, evidence)
     found.findings += more.findings
     found.absent += more.absent

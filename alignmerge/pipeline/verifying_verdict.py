@@ -169,7 +169,7 @@ def _check_approvals(out: CheckedVerdict, name: str, verdict: Verdict, evidence:
         if problem is not None:
             out.findings.append(Finding(name, f"rests on the approval of {who}, which does not hold: {problem}"))
         else:
-            text = f"rests on the approval of {who}, whose signed file is not in {APPROVALS}/"
+            text = f"rests on the approval of {who}, whose signed file is not in {APPROVALS}/ or beside the verdict"
             out.absent.append(Finding(name, text))
 
 

@@ -131,6 +131,12 @@ def test_a_verdict_of_audits_alone_is_signed_off(place: Path, capsys: pytest.Cap
     [signed] = place.glob("waits.officer.*")
     assert command(*gate, "--approval", signed, "--approver-key", place / "other.pub") == 0
     assert command(*gate, "--approval", signed, "--approver-key", place / "k.pub") == 5
+    passed = (*gate, "--key", place / "k", "-o", place / "passed.json")
+    assert command(*passed, "--approval", signed, "--approver-key", place / "other.pub") == 0
+    again = ("verify", place / "passed.json", "--key", place / "k.pub", "--policy", place / "person.yaml")
+    audits = (f"--audit={place / 'good'}", f"--audit={place / 'anchor'}")
+    for key, code in (("other.pub", 0), ("k.pub", 5)):
+        assert command(*again, *audits, "--approver-key", place / key) == code
     assert command(*approve, "--rule", "officer", "--ledger", place / "own") == 2
     bad = ("gate", place / "bad", *gate[2:])
     assert command(*bad, "--approval", signed, "--approver-key", place / "other.pub") == 3
