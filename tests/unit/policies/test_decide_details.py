@@ -51,7 +51,8 @@ def test_the_worst_of_the_blocking_rules_decides(decisions: tuple[RuleDecision, 
 
 def test_the_same_checkpoint_is_named_besides_whom_it_was_compared_with() -> None:
     same = replace(GOOD, checkpoint=ANCHOR.checkpoint)
-    assert decided(r.rule(), same).reason.endswith("; candidate and anchor are the same checkpoint")
+    reason = decided(r.rule(), same).reason
+    assert reason.endswith("; the budget is 0.05; candidate and anchor are the same checkpoint")
     reason = decided(r.rule(against="best_expert"), same, experts=[replace(GOOD, name="e", checkpoint="e" * 64)]).reason
     assert reason.endswith("; compared with the best expert, e; candidate and anchor are the same checkpoint")
 
