@@ -98,10 +98,19 @@ def _noticing(found: Found) -> list[str]:
         blind = sorted(metric for metric, row in one["metrics"].items() if row["p"] is not None and not row["noticed"])
         seen = sorted(metric for metric, row in one["metrics"].items() if row["noticed"])
         lines.append(f"- **{NAMES[name]}**: noticed by {_list(seen)}; not by {_list(blind)}.")
-        aqi = one["metrics"].get("aqi_log_j")
-        if aqi is not None and not aqi["noticed"]:
-            lines.append(f"  **AQI passes it**: log J {_shown(aqi['anchor'])} became {_shown(aqi['attacked'])}.")
+        lines += _aqi(one)
     return [*lines, ""]
+
+
+def _aqi(attack: Found) -> list[str]:
+    """What AQI's own rule says of an attack; that it is not stopped by AQI alone is said aloud."""
+    rule = next((row for row in attack["rules"] if row["metric"] == "aqi_log_j"), None)
+    if rule is None or rule["candidate"] is None:
+        return []
+    change = f"log J went from {_shown(rule['anchor'])} to {_shown(rule['candidate'])}"
+    if rule["decision"] == "fail":
+        return [f"  AQI alone fails it: {change}."]
+    return [f"  **AQI alone does not fail it**: {change}, and its rule is {rule['decision']}."]
 
 
 def _told(row: Mapping[str, Any]) -> str:
@@ -134,7 +143,7 @@ def _ladders(found: Found) -> list[str]:
 
 def _order(kept: bool, turned: Sequence[Mapping[str, Any]], name: str) -> str:
     if kept:
-        return f"never {'rises' if name == 'ablated' else 'falls'} as the weight grows, and ends elsewhere."
+        return f"monotone: never {'rises' if name == 'ablated' else 'falls'} as the weight grows, and ends elsewhere."
     if not turned:
         return "the same at every weight."
     steps = "; ".join(
