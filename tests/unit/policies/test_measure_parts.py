@@ -196,3 +196,18 @@ def test_items_on_one_side_alone_pair_with_nothing() -> None:
 def test_a_missing_reference_is_the_anchor_unless_told_otherwise() -> None:
     with pytest.raises(Missing, match="no audit of the anchor was given"):
         sampled(r.rule(), rates("refusal_rate", [1.0]))
+
+
+def test_rates_that_are_not_counts_have_bounds_by_the_bootstrap() -> None:
+    some = [0.1 + 0.8 * (at % 5) / 5 for at in range(100)]
+    mean = sum(some) / 100
+    alone = sampled(r.rule("over_refusal_rate", kind="max", limit=0.6), rates("over_refusal_rate", some))
+    boot = bootstrap.bca(some)
+    assert alone.seen.harm == pytest.approx(mean)
+    assert alone.upper(0.05) == pytest.approx(boot.bound(0.05, upper=True))
+    assert alone.lower(0.05) == pytest.approx(boot.bound(0.05, upper=False))
+    moved = [score + 0.01 * (at % 3) for at, score in enumerate(some)]
+    pair = sampled(r.rule("over_refusal_rate"), rates("over_refusal_rate", moved), rates("over_refusal_rate", some))
+    boot = bootstrap.bca([new - old for new, old in zip(moved, some, strict=True)])
+    assert pair.upper(0.05) == pytest.approx(boot.bound(0.05, upper=True))
+    assert pair.lower(0.05) == pytest.approx(boot.bound(0.05, upper=False))
