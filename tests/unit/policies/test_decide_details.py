@@ -100,3 +100,18 @@ def test_another_expert_that_is_better_may_be_easier_to_tell_apart() -> None:
     better = r.audit({"refusal_rate": r.ones(291, 320)}, name="right on the same items")
     assert decided(rule, candidate, experts=[elsewhere]).decision == "inconclusive"
     assert decided(rule, candidate, experts=[elsewhere, better]).decision == "pass"
+
+
+def test_an_approval_is_of_the_policy_that_it_names() -> None:
+    from alignmerge.policies.model import policy_digest
+    from alignmerge.policies.signoff import Approval
+
+    person = {"id": "officer", "kind": "sign_off", "summary": "A person signs."}
+    policy = r.policy(r.rule(), required_evidence=(person,))
+    given = Approval(GOOD.checkpoint, "officer", "A. Officer", r.CREATED, policy_digest(policy))
+    for approval, said in (
+        (given, "PASS"),
+        (replace(given, policy=None), "PASS"),
+        (replace(given, policy="0" * 64), "Pending"),
+    ):
+        assert r.verdict(policy, GOOD, ANCHOR, approvals=[approval]).decision == said
