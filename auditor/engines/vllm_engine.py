@@ -58,8 +58,18 @@ class VLLMEngine(Served):
                     f"prompt {prompt[:60]!r}: {len(row)} tokens and {sampling.max_new_tokens} for the answer exceed "
                     f"the server's context of {self._server.context}"
                 )
-        extra = {"stop_token_ids": sorted(self._ends), "return_token_ids": True}
-        return self.endpoint.completions(ids, sampling, extra)
+        return self._asked(ids, sampling, {"stop_token_ids": sorted(self._ends), "return_token_ids": True})
+
+    def _asked(
+        self, ids: Sequence[Sequence[int]], sampling: Sampling, extra: Mapping[str, Any]
+    ) -> Iterator[tuple[int, Reply]]:
+        """The endpoint's replies. A server that ended on the way is told from one that cannot be reached."""
+        try:
+            yield from self.endpoint.completions(ids, sampling, extra)
+        except EndpointError as error:
+            if (why := self._server.ended()) is None:
+                raise
+            raise EndpointError(f"{why} ({error})") from None
 
     def _completion(self, reply: Reply) -> Completion:
         told = reply.choice.get("token_ids")
@@ -95,7 +105,7 @@ class VLLMEngine(Served):
             raise UsageError("an answer without tokens has no likelihood")
         whole = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
         out = [0.0] * len(pairs)
-        for index, reply in self.endpoint.completions(whole, Sampling(1), {"prompt_logprobs": 0}):
+        for index, reply in self._asked(whole, Sampling(1), {"prompt_logprobs": 0}):
             told = reply.choice.get("prompt_logprobs")
             rows = told[len(asked[index]) :] if isinstance(told, list) else []
             if len(rows) != len(answers[index]):

@@ -56,7 +56,7 @@ code = server.wait()
 os._exit(code if code >= 0 else 128 - code)
 """
 _FAILURE = re.compile(r"\b((?:\w+\.)*\w+(?:Error|Exception)): (\S.*)")
-_HIDES_CAUSE = "Engine core initialization failed"
+_HIDE_CAUSE = ("Engine core initialization failed", "EngineCore encountered an issue")
 
 
 def interpreter(named: str | None = None) -> str:
@@ -177,9 +177,8 @@ class VLLMServer:
         self.say(f"{self.version} starts (this takes up to some minutes)")
         while not self._healthy():
             now = time.monotonic()
-            assert self.process is not None
-            if (code := self.process.poll()) is not None:
-                raise EndpointError(f"vLLM ended with code {code}: {self.reason()}; its log: {self.log}")
+            if (why := self.ended()) is not None:
+                raise EndpointError(why)
             if now - started > self.wait_seconds:
                 raise EndpointError(f"vLLM was not ready after {self.wait_seconds:.0f} s; its log: {self.log}")
             if now - said >= SAY_EVERY:
@@ -196,6 +195,11 @@ class VLLMServer:
         except httpx2.HTTPError:
             return False
 
+    def ended(self) -> str | None:
+        """How and why the server ended by itself, or None while it runs."""
+        code = self.process.poll() if self.process is not None else None
+        return None if code is None else f"vLLM ended with code {code}: {self.reason()}; its log: {self.log}"
+
     def reason(self) -> str:
         """The last failure in the server's log that names a cause, on one line."""
         try:
@@ -203,7 +207,7 @@ class VLLMServer:
         except OSError:
             return "it left no log"
         failures = [f"{kind}: {why}" for kind, why in _FAILURE.findall(text)]
-        causes = [line for line in failures if _HIDES_CAUSE not in line] or failures
+        causes = [line for line in failures if not any(words in line for words in _HIDE_CAUSE)] or failures
         lines = [line for line in text.splitlines() if line.strip()]
         return printable(" ".join((causes or lines or ["its log is empty"])[-1].split()))[:SHOWN]
 

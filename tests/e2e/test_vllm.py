@@ -150,7 +150,7 @@ def test_killed_in_the_middle_and_served_again_nothing_is_lost_or_doubled(
                 return audit(one, **named, suites=[SUITE], limit=40, store=store, progress=progress)
 
     with CompletionStore(tmp_path / "answers.sqlite") as store:
-        with pytest.raises(EndpointError):
+        with pytest.raises(EndpointError, match="vLLM ended with code -9"):
             served(store, kill)
         assert 20 <= answers < 40
         found = served(store, None)

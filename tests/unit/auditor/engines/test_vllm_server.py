@@ -122,6 +122,18 @@ def test_a_server_that_fails_says_its_own_reason(stand_in: Path) -> None:
     assert (stand_in.parent / "server.log").exists()
 
 
+def test_a_server_that_ends_on_the_way_is_told_and_its_log_is_kept(stand_in: Path) -> None:
+    with server(stand_in) as running:
+        assert running.ended() is None
+        assert running.process is not None
+        os.killpg(running.process.pid, signal.SIGKILL)
+        running.process.wait()
+        why = f"vLLM ended with code -9: INFO starting; its log: {running.log}"
+        assert running.ended() == why
+    assert running.log.exists()
+    assert_gone(stand_in.parent)
+
+
 def test_a_server_that_is_never_ready_is_ended(stand_in: Path) -> None:
     (stand_in.parent / "mode").write_text("hangs")
     with pytest.raises(EndpointError, match="not ready after 6 s"):
