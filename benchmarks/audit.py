@@ -1,6 +1,7 @@
-"""Seconds of an audit by AlignMerge's engine against lm-eval's hf backend, and whether they score items alike.
+"""Seconds of an audit by AlignMerge's engines against lm-eval's hf backend, and whether they score items alike.
 
-    python -m pip install -e '.[harness]' && python benchmarks/audit.py [--gsm8k train.jsonl] [--mmlu test.csv]
+    python -m pip install -e '.[harness]'
+    python -m benchmarks.audit [--gsm8k train.jsonl] [--mmlu test.csv] [--vllm-python PYTHON]
 
 Both get the same loaded reference model in bfloat16, the same batch size, the same prompts in the model's chat
 template, greedy answers of the same length and the same scorers: the last number of an answer (`flexible-extract`), and
@@ -8,15 +9,19 @@ the likeliest of four letters. lm-eval runs from local task files, in the same p
 its rounds is its `simple_evaluate` from built tasks; each of ours is the engine's answers and their scores. Wall and
 processor time are both measured: on a machine that is busy with other work only the second says something. lm-eval is
 also run at another batch size: in bfloat16 that alone changes some answers, and is the floor for agreement.
+
+With --vllm-python, a vLLM server of the same model is a further way of ours for the generated answers. Its start is not
+counted but stated; its processor time is counted. It is asked as many requests at once as the others have rows in a
+batch. Between its rounds it is idle; what it uses then is stated too.
 """
 
 import argparse
-import csv
-import re
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,44 +30,20 @@ import torch
 from transformers.utils import logging
 
 from alignmerge import jsonio
-from alignmerge.auditor.engines.base import DEFAULT_BATCH_SIZE, Sampling
+from alignmerge.auditor.engines.base import DEFAULT_BATCH_SIZE, Engine, Sampling
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
+from alignmerge.auditor.engines.vllm_server import VLLMServer
+from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.models import load_model
-from alignmerge.suites.arithmetic import SUITE
-from alignmerge.suites.draw import Draw
-from alignmerge.suites.model import select
+from alignmerge.pipeline.audit_plan import AuditPlan
+from alignmerge.pipeline.engines import vllm_engine, vllm_server
+from benchmarks.audit_items import LETTERS, choices, last_number, problems, write_tasks
 
-LETTERS = ("A", "B", "C", "D")
-NUMBER = r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
-GENERATE = """
-task: generated
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["<|im_end|>"], do_sample: false, max_gen_toks: {tokens}}}
-filter_list:
-  - name: last-number
-    filter:
-      - {{function: regex, group_select: -1, regex_pattern: '{number}'}}
-      - {{function: take_first}}
-metric_list:
-  - {{metric: exact_match, aggregation: mean, higher_is_better: true, regexes_to_ignore: [",", "\\\\$", "\\\\.$"]}}
-"""
-CHOOSE = """
-task: chosen
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: {letters}
-doc_to_target: answer
-target_delimiter: ""
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
+MODEL = "reference:smollm2-135m"
+OWN, SERVED = "alignmerge", "alignmerge vllm"
+# A server runs a question anew for each of its choices: 60 of MMLU's took it half a minute.
+SERVED_KINDS = ("generated",)
+IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,53 +55,7 @@ class Timed:
     cpu: float
 
 
-def problems(file: Path | None, count: int) -> list[dict[str, Any]]:
-    """Word problems with a numeric answer: of a GSM8K file by path, else of the shipped suite."""
-    if file is None:
-        return [
-            {"question": item.prompt, "answer": str(item.reference["answer"])} for item in select(SUITE, "test", count)
-        ]
-    rows = [jsonio.loads(line, str(file)) for line in file.read_text(encoding="utf-8").splitlines()]
-    rows.sort(key=jsonio.digest)
-    return [{"question": row["question"], "answer": row["answer"].split("####")[-1].strip()} for row in rows[:count]]
-
-
-def choices(file: Path | None, count: int) -> list[dict[str, Any]]:
-    """Four choices and the place of the right one: of an MMLU file by path, else sums."""
-    if file is not None:
-        with file.open(encoding="utf-8", newline="") as handle:
-            rows = sorted(csv.DictReader(handle), key=jsonio.digest)[:count]
-        texts = [[row[f"choice{place}"] for place in range(4)] for row in rows]
-        return [
-            _asked(row["question"].strip(), text, int(row["answer"])) for row, text in zip(rows, texts, strict=True)
-        ]
-    out = []
-    for number in range(count):
-        draw = Draw(f"benchmark/choices/{number}")
-        a, b, place = draw.integer(11, 99), draw.integer(11, 99), draw.integer(0, 3)
-        out.append(_asked(f"What is {a} + {b}?", [str(a + b + 10 * (i - place)) for i in range(4)], place))
-    return out
-
-
-def _asked(question: str, texts: Sequence[str], answer: int) -> dict[str, Any]:
-    shown = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=True))
-    return {"question": f"{question}\n{shown}\nAnswer:", "answer": answer}
-
-
-def last_number(text: str, answer: str) -> float:
-    """1.0 when the last number of `text` is `answer`, by the rules of the task file."""
-    found = re.findall(NUMBER, text)
-    last = next((part for part in found[-1] if part), "") if found else "[invalid]"
-    return float(_cleaned(last) == _cleaned(answer))
-
-
-def _cleaned(text: str) -> str:
-    for pattern in (",", r"\$", r"\.$"):
-        text = re.sub(pattern, "", text)
-    return text
-
-
-def ours(engine: TransformersEngine, rows: list[dict[str, Any]], kind: str, tokens: int) -> list[float]:
+def ours(engine: Engine, rows: list[dict[str, Any]], kind: str, tokens: int) -> list[float]:
     asked = [row["question"] for row in rows]
     if kind == "generated":
         answers = engine.generate(asked, Sampling(tokens))
@@ -151,44 +86,120 @@ def harness(model: Any, tokenizer: Any, folder: Path, kind: str, batch: int) -> 
     return run
 
 
-def timed(run: Callable[[], list[float]]) -> Timed:
-    start, begun = time.perf_counter(), time.process_time()
-    scores = run()
-    return Timed(scores, time.perf_counter() - start, time.process_time() - begun)
+@dataclass(frozen=True)
+class Clock:
+    """Processor seconds of this process and of a server that works for it."""
+
+    server: VLLMServer | None = None
+
+    def cpu(self) -> float:
+        return time.process_time() + self.of_server()
+
+    def of_server(self) -> float:
+        """User and system seconds of the server's whole process group so far."""
+        if self.server is None or self.server.process is None:
+            return 0.0
+        used, group = 0, str(self.server.process.pid)
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = file.read_text().rpartition(")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if fields[2] == group:
+                used += int(fields[11]) + int(fields[12])
+        return used / os.sysconf("SC_CLK_TCK")
+
+    def timed(self, run: Callable[[], list[float]]) -> Timed:
+        start, begun = time.perf_counter(), self.cpu()
+        scores = run()
+        return Timed(scores, time.perf_counter() - start, self.cpu() - begun)
+
+    def idle(self) -> float:
+        """The share of one core that the server uses when nobody asks it."""
+        begun = self.of_server()
+        time.sleep(IDLE_SECONDS)
+        return round((self.of_server() - begun) / IDLE_SECONDS, 3)
 
 
 def compare(runs: dict[str, list[Timed]]) -> dict[str, Any]:
-    """Ratios of medians (lm-eval over ours), and shares of items with the same score."""
+    """Ratios of medians (lm-eval over each of our engines), and shares of items with the same score."""
+    mine = [name for name in runs if name in (OWN, SERVED)]
+    others = [name for name in runs if name not in mine]
 
-    def ratio(part: str, other: str) -> float:
-        mine = statistics.median(getattr(run, part) for run in runs["alignmerge"])
-        return round(statistics.median(getattr(run, part) for run in runs[other]) / mine, 2)
+    def ratio(part: str, one: str, other: str) -> float:
+        of, by = (statistics.median(getattr(run, part) for run in runs[name]) for name in (other, one))
+        return round(of / by, 2)
 
     def same(one: str, other: str) -> float:
         pairs = list(zip(runs[one][0].scores, runs[other][0].scores, strict=True))
         return round(sum(a == b for a, b in pairs) / len(pairs), 4)
 
-    others = [name for name in runs if name != "alignmerge"]
     return {
         "seconds": {
             name: [{"wall": round(run.wall, 2), "processor": round(run.cpu, 2)} for run in found]
             for name, found in runs.items()
         },
         "mean_score": {name: round(statistics.mean(found[0].scores), 4) for name, found in runs.items()},
-        "ratio_wall": {name: ratio("wall", name) for name in others},
-        "ratio_processor": {name: ratio("cpu", name) for name in others},
-        "same_score": {name: same("alignmerge", name) for name in others},
+        "ratio_wall": {one: {name: ratio("wall", one, name) for name in others} for one in mine},
+        "ratio_processor": {one: {name: ratio("cpu", one, name) for name in others} for one in mine},
+        "same_score": {one: {name: same(one, name) for name in others} for one in mine},
         "same_score_lm_eval_with_itself": same(others[0], others[1]),
+        "same_score_our_engines": same(*mine) if len(mine) > 1 else None,
     }
 
 
-def write_tasks(folder: Path, rows: dict[str, list[dict[str, Any]]], tokens: int) -> None:
-    for kind, items in rows.items():
-        file = folder / f"{kind}.jsonl"
-        file.write_bytes(b"".join(jsonio.canonical(row) + b"\n" for row in items))
-        template = GENERATE if kind == "generated" else CHOOSE
-        text = template.format(file=file, tokens=tokens, number=NUMBER, letters=list(LETTERS))
-        (folder / f"{kind}.yaml").write_text(text, encoding="utf-8")
+@dataclass
+class Benchmark:
+    """The same items asked in every way, in alternating rounds."""
+
+    batch: int
+    other_batch: int
+    tokens: int
+    rounds: int
+    rows: dict[str, list[dict[str, Any]]]
+
+    def run(self, vllm_python: str | None) -> dict[str, Any]:
+        """Comparisons by kind of item, and what is known of the server."""
+        model, tokenizer = load_model(MODEL)
+        engines: dict[str, Engine] = {OWN: TransformersEngine(model, tokenizer, batch_size=self.batch)}
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_tasks(folder, self.rows, self.tokens)
+            clock, told = Clock(), None
+            if vllm_python is not None:
+                engines[SERVED], clock, told = self._server(vllm_python, stack)
+            result: dict[str, Any] = {}
+            for kind, items in self.rows.items():
+                ways: dict[str, Callable[[], list[float]]] = {
+                    name: lambda one=one, kind=kind, items=items: ours(one, items, kind, self.tokens)
+                    for name, one in engines.items()
+                    if name != SERVED or kind in SERVED_KINDS
+                }
+                for batch in (self.batch, self.other_batch):
+                    ways[f"lm_eval batch {batch}"] = harness(model, tokenizer, folder, kind, batch)
+                result[kind] = compare(self._rounds(kind, ways, clock))
+        return {**result, "server": told}
+
+    def _server(self, python: str, stack: ExitStack) -> tuple[Engine, Clock, dict[str, Any]]:
+        plan, checkpoint = AuditPlan(engine="vllm", batch_size=self.batch, vllm_python=python), open_checkpoint(MODEL)
+        start = time.perf_counter()
+        server = stack.enter_context(vllm_server(plan, checkpoint, checkpoint.folder))
+        engine, clock = stack.enter_context(vllm_engine(plan, checkpoint, server)), Clock(server)
+        told = {
+            "version": server.version,
+            "options": list(server.options),
+            "start_seconds": round(time.perf_counter() - start, 1),
+            "cores_used_when_idle": clock.idle(),
+        }
+        return engine, clock, told
+
+    def _rounds(self, kind: str, ways: dict[str, Callable[[], list[float]]], clock: Clock) -> dict[str, list[Timed]]:
+        runs: dict[str, list[Timed]] = {way: [] for way in ways}
+        for _ in range(self.rounds):
+            for way, run in ways.items():
+                runs[way].append(clock.timed(run))
+                print(kind, way, f"{runs[way][-1].wall:.1f} s, {runs[way][-1].cpu:.1f} s of processor", flush=True)
+        return runs
 
 
 def main() -> None:
@@ -200,31 +211,17 @@ def main() -> None:
     parser.add_argument("--other-batch", type=int, default=DEFAULT_BATCH_SIZE // 4)
     parser.add_argument("--gsm8k", type=Path, help="a GSM8K .jsonl file; else the shipped arithmetic suite")
     parser.add_argument("--mmlu", type=Path, help="a .csv with question, choice0 to choice3, answer; else sums")
+    parser.add_argument("--vllm-python", metavar="PYTHON", help="time a vLLM server of this interpreter as well")
     parser.add_argument("--machine", default="not stated")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "audit.json")
     chosen = parser.parse_args()
     logging.disable_progress_bar()
-    model, tokenizer = load_model("reference:smollm2-135m")
     rows = {"generated": problems(chosen.gsm8k, chosen.items), "chosen": choices(chosen.mmlu, chosen.items)}
-    engine = TransformersEngine(model, tokenizer, batch_size=chosen.batch)
-    result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_tasks(folder, rows, chosen.tokens)
-        for kind, items in rows.items():
-            ways: dict[str, Callable[[], list[float]]] = {
-                "alignmerge": lambda kind=kind, items=items: ours(engine, items, kind, chosen.tokens),
-                f"lm_eval batch {chosen.batch}": harness(model, tokenizer, folder, kind, chosen.batch),
-                f"lm_eval batch {chosen.other_batch}": harness(model, tokenizer, folder, kind, chosen.other_batch),
-            }
-            runs: dict[str, list[Timed]] = {way: [] for way in ways}
-            for _ in range(chosen.rounds):
-                for way, run in ways.items():
-                    runs[way].append(timed(run))
-                    print(kind, way, f"{runs[way][-1].wall:.1f} s, {runs[way][-1].cpu:.1f} s of processor", flush=True)
-            result[kind] = compare(runs)
+    benchmark = Benchmark(chosen.batch, chosen.other_batch, chosen.tokens, chosen.rounds, rows)
+    result = benchmark.run(chosen.vllm_python)
     settings = {
         "items": chosen.items,
+        "rounds": chosen.rounds,
         "batch": chosen.batch,
         "new_tokens": chosen.tokens,
         "generated_from": chosen.gsm8k.name if chosen.gsm8k else "arithmetic suite",

@@ -12,7 +12,7 @@ import argparse
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,17 @@ SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "units")
 
 @dataclass
 class Audits:
-    """Audits of one checkpoint by several engines, each made once; the server is started when it is first needed."""
+    """Audits of one checkpoint by several engines, each made once.
+
+    The server is started when it is first needed, into `stack`: it ends with that, before another engine is timed.
+    """
 
     plan: AuditPlan
     checkpoint: Checkpoint
     folder: Path
     stack: ExitStack
+    seconds: dict[str, float]
     server: VLLMServer | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def of(self, kind: EngineKind, batch: int) -> AuditRecord:
         """The record, from the folder where it is there."""
@@ -104,10 +107,13 @@ def main() -> None:
     chosen = parser.parse_args()
     plan = AuditPlan(suites=SUITES, limit=chosen.limit, dtype=chosen.dtype, vllm_python=chosen.vllm_python)
     kinds: tuple[EngineKind, ...] = ("transformers",) if chosen.without_vllm else ("transformers", "vllm")
-    with ExitStack() as stack:
-        folder = chosen.records or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        audits = Audits(plan, open_checkpoint(chosen.model), folder, stack)
-        found = {(kind, batch): audits.of(kind, batch) for kind in reversed(kinds) for batch in BATCHES}
+    found: dict[tuple[EngineKind, int], AuditRecord] = {}
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for kind in reversed(kinds):
+            with ExitStack() as stack:
+                audits = Audits(plan, open_checkpoint(chosen.model), chosen.records or Path(name), stack, seconds)
+                found |= {(kind, batch): audits.of(kind, batch) for batch in BATCHES}
     whole = {"noise of transformers": compared(*(found["transformers", batch] for batch in BATCHES))}
     if not chosen.without_vllm:
         whole["noise of vllm"] = compared(*(found["vllm", batch] for batch in BATCHES))
@@ -118,7 +124,7 @@ def main() -> None:
         "items_per_suite": chosen.limit,
         "comparisons": whole,
         "engines": {f"{kind}-{batch}": dict(audit.engine) for (kind, batch), audit in found.items()},
-        "seconds": audits.seconds,
+        "seconds": seconds,
         "machine": chosen.machine,
         "versions": description(None),
     }
