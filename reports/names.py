@@ -36,8 +36,10 @@ HEADLINES = {
 
 
 def metric_name(metric: str) -> str:
-    """The reader's name of a metric id; the id itself, spaced, where it has none."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    """What the metric is called; one that a single suite has for itself ("refusal_rate@harmbench") names the suite."""
+    plain, _, suite = metric.partition("@")
+    name = METRICS.get(plain, plain.replace("_", " "))
+    return f"{name} ({suite.replace('_', ' ')})" if suite else name
 
 
 def is_aqi(metric: str) -> bool:

@@ -65,11 +65,14 @@ def _add(run: Path, cell: Cell, audit: AuditRecord, anchor: AuditRecord, account
     folder.entries = first + sorted(folder.entries, key=lambda row: row["role"] == "merge")
     where = SETTINGS[cell.setting].title if cell.setting in SETTINGS else cell.setting
     experts = run.name.partition("-")[2]
+    notes = [f"Records of the study, commit {cell.made['commit']}, {cell.made['machine']}; no policy was asked."]
+    if cell.limit is not None:
+        notes.append(f"Each suite was cut to its first {cell.limit} items, the same for every model.")
     folder.finish(
         title=f"{where}: seed {cell.seed}, set {experts}",
         created=str(cell.made["measured"]),
         policy=None,
-        notes=[f"Records of the study, commit {cell.made['commit']}, {cell.made['machine']}; no policy was asked."],
+        notes=notes,
     )
 
 

@@ -86,6 +86,7 @@ def test_records_are_runs_that_report_reads(study: Study, family: Path, tmp_path
     assert str(family / "expert_a") not in (folder / "merges" / "alignmerge.json").read_text()
     page = render(made)
     assert "No policy was asked" in page and ">matched<" in page
+    assert "Each suite was cut to its first 2 items" in page
     replace(study, again=True).run([job(family, "matched", "task_arithmetic", scale=0.5)])
     assert [one.label for one in load([folder]).merges] == ["alignmerge", "matched"]
 

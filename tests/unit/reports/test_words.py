@@ -5,6 +5,7 @@ from dataclasses import replace
 from alignmerge.merger.methods.registry import METHODS as REGISTERED
 from alignmerge.reports.glossary import METHODS
 from alignmerge.reports.model import ReportInput
+from alignmerge.reports.names import metric_name
 from alignmerge.reports.sections import limits, words
 
 
@@ -42,3 +43,9 @@ def test_limits_speak_of_merges_and_verdicts_only_where_there_are_some(report: R
     alone = replace(report, policy_name="none", entries=(replace(report.entries[0], role="checkpoint"),))
     assert leads(report) - leads(alone) == {"Not safety as such", "Not a fair contest of methods"}
     assert leads(alone) < leads(report)
+
+
+def test_a_metric_of_one_suite_is_named_like_the_others() -> None:
+    assert metric_name("refusal_rate") == "Refusal of harmful requests"
+    assert metric_name("refusal_rate@xstest_unsafe") == "Refusal of harmful requests (xstest unsafe)"
+    assert metric_name("new_metric@harmbench") == "new metric (harmbench)"
