@@ -52,7 +52,8 @@ def test_the_forms_agree_on_a_real_run(real_run: Path, tmp_path: Path) -> None:
     page = written(real_run, tmp_path / "r.html")
     text = written(real_run, tmp_path / "r.md", "--format", "markdown")
     assert f"**{merge['label']}: {decision}.**" in text and f"{merge['label']} may not ship under demo." in page
-    rows = list(csv.DictReader(io.StringIO(written(real_run, tmp_path / "items.csv", "--format", "csv"))))
+    every = csv.DictReader(io.StringIO(written(real_run, tmp_path / "items.csv", "--format", "csv")))
+    rows = [row for row in every if row["metric"] != "degeneration_rate"]  # it reads the items of all suites again
     asked = {(row["checkpoint"], row["suite"]) for row in rows}
     assert {suite for _, suite in asked} >= {"refusal", "over_refusal", "arithmetic", "instructions", "units"}
     for checkpoint, suite in asked:
