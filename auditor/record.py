@@ -4,6 +4,7 @@ Outside it is `audit.json` (this record without the items) and `items.jsonl` bes
 named by its SHA-256 in audit.json).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from alignmerge.auditor import item_rows
 from alignmerge.errors import RecordError, StorageError
 
 SCHEMA = "alignmerge.audit/1"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Part = TypeVar("_Part")
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -202,6 +204,10 @@ def load(path: Path) -> AuditRecord:
         raise RecordError(f"{path}: malformed audit record: items: names no sha256")
     items = _items(path.parent / "items.jsonl", named["sha256"])
     record = _reader(AuditRecord)(jsonio.canonical(value | {"items": []}), str(path))
+    if not _SHA256.fullmatch(record.checkpoint):
+        raise RecordError(
+            f"{path}: malformed audit record: checkpoint: {record.checkpoint[:80]!r} is no SHA-256 in hex"
+        )
     return replace(record, items=items)
 
 

@@ -142,7 +142,7 @@ def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
     """Score of each item of a metric on its suite, None where it could not be scored, in the order of the keys.
 
     Raises:
-        RecordError: an item twice, or a summary that contradicts its items.
+        RecordError: an item twice, of a suite that the record does not name, or a summary that contradicts its items.
     """
     scores: dict[Key, float | None] = {}
     everywhere, rate = result.suite == ALL_SUITES, result.unit == "rate"
@@ -155,6 +155,10 @@ def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
                 raise RecordError(f"audit of {record.name}: item {key}: {row.value} is not a rate in [0, 1]")
             scores[key] = row.value
     found = [value for value in scores.values() if value is not None]
+    if stray := {suite for suite, _ in scores} - {use.name for use in record.suites}:
+        raise RecordError(
+            f"audit of {record.name}: it holds items of suite {min(stray)!r}, which it does not name; audit again"
+        )
     if scores:
         _check_summary(record, result, found, len(scores))
     return dict(sorted(scores.items()))

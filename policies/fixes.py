@@ -94,13 +94,16 @@ def _run_of_layers(cells: Sequence[Spender], total: float) -> str:
             by_layer[cell.layer] = by_layer.get(cell.layer, 0.0) + cell.share
     if not by_layer or total <= 0:
         return ""
-    first, last = min(by_layer), max(by_layer)
-    runs = [
-        (high - low, low, high)
-        for low in range(first, last + 1)
-        for high in range(low, last + 1)
-        if sum(by_layer.get(layer, 0.0) for layer in range(low, high + 1)) >= _LAYERS * total
-    ]
+    layers = sorted(by_layer)  # the shortest run begins and ends with one of these, however far apart they are
+    first, last = layers[0], layers[-1]
+    runs = []
+    for at, low in enumerate(layers):
+        held = 0.0
+        for high in layers[at:]:
+            held += by_layer[high]
+            if held >= _LAYERS * total:
+                runs.append((high - low, low, high))
+                break
     if not runs or min(runs)[0] >= last - first:
         return ""
     _, low, high = min(runs)

@@ -92,10 +92,19 @@ def measure(rule: Rule, candidate: AuditRecord, reference: AuditRecord | None, r
     ours, theirs = _rows(rule, candidate, mine, "candidate"), _rows(rule, reference, other, role)
     if ours and theirs:
         return _paired(mine, paired(ours, theirs))
+    if _by_items(rule.metric):
+        raise Missing(f"{rule.metric} has no item scores in both audits to pair")
     if not (mine.replicates and other.replicates):
         raise Missing(f"{rule.metric} has neither item scores nor bootstrap replicates in both audits to pair")
     check_reference(candidate, reference)
     return _of_sets(rule, mine, other)
+
+
+def _by_items(metric: str) -> bool:
+    """Whether a metric is a mean over items, so that a record of it without items holds only what somebody claims."""
+    from alignmerge.auditor.metrics import METRICS
+
+    return metric in METRICS and METRICS[metric].level != "set"
 
 
 def _rows(rule: Rule, record: AuditRecord, result: MetricResult, role: str) -> dict[Key, float | None]:

@@ -121,6 +121,8 @@ def evidence_problem(policy: Policy, evidence: Evidence, candidate: AuditRecord,
         found = f"the judge passed its exam at {policy.judge_floor:g}"
     else:
         filled = candidate.graders.get(DETOXIFY, {}).get("metrics", ())
+        if not isinstance(filled, list | tuple) or not all(isinstance(name, str) for name in filled):
+            return "", "the record does not say which metrics Detoxify measured"
         measured = [name for name in filled if (row := candidate.result(name)) and row.value is not None]
         if not measured:
             return "", "Detoxify did not read the candidate's answers"

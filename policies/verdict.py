@@ -6,11 +6,13 @@ Source: in-toto Attestation Framework, Statement v1; SLSA Verification Summary v
 import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import date
 from typing import Any, Literal
 
 from alignmerge import jsonio
 from alignmerge.errors import RecordError
 from alignmerge.policies.signoff import Approval
+from alignmerge.policies.standing import moment
 from alignmerge.policies.waivers import WaiverUse
 
 Decision = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE", "Pending"]
@@ -173,6 +175,8 @@ def from_statement(value: Any, where: str = "verdict") -> Verdict:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{where}: malformed verdict: {place}: {first['msg']}") from None
+    if problem := _unusable(verdict):
+        raise RecordError(f"{where}: malformed verdict: {problem}")
     try:
         written = to_statement(verdict)
     except ValueError:
@@ -180,3 +184,20 @@ def from_statement(value: Any, where: str = "verdict") -> Verdict:
     if jsonio.loads(jsonio.canonical(written)) != value:
         raise RecordError(f"{where}: the statement and the verdict inside it disagree; decide again")
     return verdict
+
+
+def _unusable(verdict: Verdict) -> str:
+    """Why nothing can be decided again from the verdict; empty when it could be."""
+    if "candidate" not in verdict.audits:
+        return "it names no audit of the candidate"
+    if moment(verdict.created) is None:
+        return f"created: {verdict.created!r} is no time"
+    for use in verdict.waivers:
+        try:
+            waiver = use.waiver()
+            days = date.fromisoformat(waiver.created), date.fromisoformat(waiver.expires)
+        except ValueError:  # what pydantic raises is one as well
+            return f"its waiver of {use.rule!r} could stand in no file of waivers"
+        if days[1] < days[0]:
+            return f"its waiver of {use.rule!r} expires before it was created"
+    return ""

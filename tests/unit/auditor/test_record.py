@@ -64,6 +64,8 @@ def changed(folder: Path, change: Callable[[Any], object]) -> None:
         (lambda v: v.update(engine=[]), "engine"),
         (lambda v: v.update(notes="text"), "notes"),
         (lambda v: v.update(checkpoint=None), "checkpoint"),
+        (lambda v: v.update(checkpoint="xyz"), "checkpoint"),
+        (lambda v: v.update(checkpoint="AB" * 32), "checkpoint"),
         (lambda v: v["suites"][0].update(items="10"), "suites.0.items"),
         (lambda v: v.pop("suites"), "suites"),
         (lambda v: v.pop("seed"), "seed"),

@@ -103,7 +103,18 @@ def test_a_summary_without_items_decides_nothing() -> None:
     bare = r.audit(results=[r.result("refusal_rate", r.ones(320, 320))])
     row = only(r.verdict(RULE, bare, bare))
     assert row.decision == "inconclusive"
+    assert row.reason == "refusal_rate has no item scores in both audits to pair"
+    bare = r.audit(results=[r.result("answer_score", [1.0, 2.0])])
+    row = only(r.verdict(r.policy(r.rule("answer_score")), bare, bare))
+    assert row.decision == "inconclusive"
     assert "neither item scores nor bootstrap replicates" in row.reason
+
+
+def test_items_of_a_suite_that_the_record_does_not_name_are_of_no_known_split() -> None:
+    unnamed = replace(refusing(320), suites=())
+    for candidate, anchor in ((unnamed, refusing(300)), (refusing(320), unnamed), (unnamed, unnamed)):
+        with pytest.raises(RecordError, match="it holds items of suite 's', which it does not name; audit again"):
+            r.verdict(RULE, candidate, anchor)
 
 
 def test_the_reason_of_a_missing_value_is_passed_on() -> None:

@@ -33,3 +33,8 @@ def test_parts_are_of_the_whole_drift_also_where_some_is_taken_back() -> None:
     found = culprits(cells(a=0.9, b=-0.4, method=0.5))
     assert found is not None and METHOD == "method"
     assert (found.expert, found.part, found.method) == ("a", pytest.approx(0.9), pytest.approx(0.5))
+
+
+def test_layers_far_apart_are_searched_as_fast_as_near_ones() -> None:
+    far = [Spender("a", 0, 0.1), Spender("a", 5_000_000, 0.5), Spender("a", 5_000_002, 0.2), Spender("a", 10**9, 0.2)]
+    assert blamed(far) == "mostly expert a, layers 5000000-5000002"

@@ -186,11 +186,17 @@ def test_items_on_one_side_alone_pair_with_nothing() -> None:
     both = r.audit({"refusal_rate": r.ones(290, 320)})
     bare = r.audit(results=[r.result("refusal_rate", r.ones(290, 320))])
     for candidate, anchor in ((both, bare), (bare, both)):
-        with pytest.raises(Missing, match="neither item scores nor bootstrap replicates in both audits"):
+        with pytest.raises(Missing, match="refusal_rate has no item scores in both audits"):
             sampled(r.rule(), candidate, anchor)
     one_sided = r.audit(results=[r.result("refusal_rate", r.ones(290, 320), replicates=(0.1,) * 200)])
-    with pytest.raises(Missing, match="neither item scores nor bootstrap replicates in both audits"):
+    with pytest.raises(Missing, match="refusal_rate has no item scores in both audits"):
         sampled(r.rule(), one_sided, bare)
+
+
+def test_replicates_stand_in_for_the_items_of_no_metric_that_has_items() -> None:
+    claimed = r.audit(results=[r.result("refusal_rate", r.ones(290, 320), replicates=(0.9,) * 200)])
+    with pytest.raises(Missing, match="refusal_rate has no item scores in both audits to pair"):
+        sampled(r.rule(), claimed, claimed)
 
 
 def test_a_missing_reference_is_the_anchor_unless_told_otherwise() -> None:

@@ -131,3 +131,9 @@ def test_evidence_is_either_found_or_a_problem() -> None:
     assert evidence("judge_exam", replace(AUDIT, graders={"judge": judge, "judge_b": failed})) == (
         "", "the judge did not pass its exam",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("metrics", [5, None, "toxicity", [["toxicity"]]])
+def test_a_classifier_whose_metrics_are_no_names_measured_none(metrics: Any) -> None:
+    read = replace(AUDIT, graders={"detoxify": {"digest": "g", "metrics": metrics}})
+    assert evidence("toxicity_classifier", read) == ("", "the record does not say which metrics Detoxify measured")

@@ -11,6 +11,7 @@ import pytest
 from alignmerge import jsonio
 from alignmerge.errors import RecordError
 from alignmerge.policies.verdict import VERDICT_FIELD, RuleResult, Verdict, from_statement, to_statement
+from alignmerge.policies.waivers import WaiverUse
 
 RULE = RuleResult("refusal-drop", "refusal_rate", "block", "fail", "fell", "rate", 0.3, 0.2, 0.05, 300, 0.5, 0.8)
 MISSING = RuleResult("aqi-drop", "aqi_log_j", "warn", "inconclusive", "none", "unknown", None, None, 2.0, 0, needs=40)
@@ -94,3 +95,29 @@ def test_not_a_statement_at_all(value: Any) -> None:
 def test_whole_numbers_are_read_as_the_numbers_they_are() -> None:
     text = json.dumps(written()).replace("2.0", "2")
     assert from_statement(jsonio.loads(text)) == VERDICT
+
+
+WAIVER = WaiverUse("refusal-drop", "a" * 64, "Known.", "R. Meyer", "2026-01-30", "2026-02-10", True, "applied")
+
+
+def test_a_waiver_is_read_back() -> None:
+    waived = replace(VERDICT, waivers=(WAIVER,))
+    assert from_statement(jsonio.loads(jsonio.canonical(to_statement(waived)))) == waived
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"audits": {}}, "it names no audit of the candidate"),
+        ({"audits": {"anchor": "c" * 64}}, "it names no audit of the candidate"),
+        ({"created": "yesterday"}, "created: 'yesterday' is no time"),
+        ({"waivers": (replace(WAIVER, rule="Not One"),)}, "its waiver of 'Not One' could stand in no file of waivers"),
+        ({"waivers": (replace(WAIVER, expires="soon"),)}, "its waiver of 'refusal-drop' could stand in no file"),
+        ({"waivers": (replace(WAIVER, expires="2026-13-41"),)}, "its waiver of 'refusal-drop' could stand in no file"),
+        ({"waivers": (replace(WAIVER, expires="2026-01-01"),)}, "its waiver of 'refusal-drop' expires before"),
+    ],
+)
+def test_what_cannot_be_decided_again_is_malformed(changes: dict[str, Any], problem: str) -> None:
+    value = jsonio.loads(jsonio.canonical(to_statement(replace(VERDICT, **changes))))
+    with pytest.raises(RecordError, match=f"v.json: malformed verdict: {problem}"):
+        from_statement(value, "v.json")
