@@ -13,6 +13,8 @@ from alignmerge.provenance.keys import SigningKey
 from alignmerge.provenance.statement import ENDING, Statement, write_signed
 from alignmerge.reports.model import inside, read_run
 
+SIGN_OFF = "sign_off"  # the kind of evidence that an approval is, which stands for a metric in its row
+
 
 def verdict_of(folder: Path) -> Verdict:
     """The verdict of the one merge whose records are in `folder`, or the one in that file, which `gate -o` wrote.
@@ -35,13 +37,14 @@ def approve(folder: Path, rule: str, approver: str, key: SigningKey) -> tuple[Pa
     beside the verdict's file, the verdict it was given to, and what was signed.
 
     Raises:
-        UsageError: the verdict has no such rule, or the key has approved it already.
+        UsageError: the policy wants no sign-off of that name, or the key has approved it already.
         StorageError: it cannot be written.
     """
     verdict = verdict_of(folder)
-    known = sorted(row.rule for row in verdict.rules)
+    known = sorted(row.rule for row in verdict.rules if row.metric == SIGN_OFF)
     if rule not in known:
-        raise UsageError(f"{folder}: its policy {verdict.policy_name} has no rule {rule!r}; known: {', '.join(known)}")
+        names = ", ".join(known) or "none"
+        raise UsageError(f"{folder}: policy {verdict.policy_name} wants no sign-off called {rule!r}; known: {names}")
     name = f"{rule}.{key.keyid[:12]}{ENDING}"
     place = folder.parent if folder.is_file() else records_folder(folder) / APPROVALS
     path = place / (f"{folder.stem}.{name}" if folder.is_file() else name)

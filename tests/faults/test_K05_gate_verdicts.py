@@ -126,7 +126,9 @@ def test_a_verdict_of_audits_alone_is_signed_off(place: Path, capsys: pytest.Cap
     gate = ("gate", place / "good", "--policy", place / "person.yaml", "--anchor", place / "anchor")
     assert command(*gate, "--key", place / "k", "-o", place / "waits.json") == 4
     approve = ("approve", place / "waits.json", "--approver", "A. Officer", "--key", place / "other")
-    assert command(*approve, "--rule", "nobody", "--ledger", place / "own") == 2
+    for other in ("nobody", "refusal-drop"):  # no rule of that name; a rule that an approval could not excuse
+        assert command(*approve, "--rule", other, "--ledger", place / "own") == 2
+        assert f"wants no sign-off called '{other}'; known: officer" in capsys.readouterr().err
     assert command(*approve, "--rule", "officer", "--ledger", place / "own") == 0
     [signed] = place.glob("waits.officer.*")
     assert command(*gate, "--approval", signed, "--approver-key", place / "other.pub") == 0
