@@ -184,8 +184,11 @@ def _measured(policy: Policy, rule: Rule, references: References, now: str) -> t
         if problem := refused(policy, rule, role, record, references.anchor):
             raise Missing(problem)
     limit = limit_of(rule, references.anchor)
-    sample = measure(rule, candidate, reference.record, reference.role)
-    return limit, sample if reference.spent is None else added(rule, sample, reference.spent), reference.note
+    sample, note = measure(rule, candidate, reference.record, reference.role), reference.note
+    other = reference.record  # of the anchor, the caller says so
+    if other is not None and other is not references.anchor and other.checkpoint == candidate.checkpoint:
+        note = f"{note}; candidate and {reference.role} are the same checkpoint"
+    return limit, sample if reference.spent is None else added(rule, sample, reference.spent), note
 
 
 def demotion(rule: Rule, anchor: AuditRecord | None) -> str:

@@ -64,3 +64,13 @@ def test_an_audit_of_another_checkpoint_is_no_root_and_both_are_named() -> None:
 def test_what_a_policy_needs_besides_the_anchor(against: str, experts: bool, lineage: bool) -> None:
     policy = r.policy(r.rule(against=against), r.rule("degeneration_rate"))
     assert (needs_experts(policy), needs_lineage(policy)) == (experts, lineage)
+
+
+@pytest.mark.parametrize(
+    ("against", "given", "role"),
+    [("root", {"root": GOOD}, "root anchor"), ("best_expert", {"experts": [GOOD]}, "best expert")],
+)
+def test_a_candidate_that_is_compared_with_itself_is_said_to_be(against: str, given: dict[str, Any], role: str) -> None:
+    row = decided(r.rule(against=against), **given)
+    assert (row.decision, row.value) == ("pass", 0.0)
+    assert row.reason.endswith(f"; candidate and {role} are the same checkpoint")
