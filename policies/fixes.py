@@ -39,7 +39,8 @@ def spenders(blame: Any) -> tuple[Spender, ...]:
 class Culprits:
     """The expert that spends most of a drift and what the method itself spends, as parts of the whole drift.
 
-    expert is empty where no expert spends any. layers: ", layers 12-18", or empty where the expert's part has no place.
+    expert is empty where no expert spends any; its part is that of all layers. layers: "layers 12-18", the shortest run
+    that holds most of that part, or empty where it has no place.
     """
 
     expert: str
@@ -67,8 +68,8 @@ def culprits(cells: Sequence[Spender]) -> Culprits | None:
 def blamed(cells: Sequence[Spender]) -> str:
     """Who spends most of the drift, the method before the experts where it spends more; empty if unknown.
 
-    For example `mostly expert arithmetic, layers 12-18`, or `37 % of the drift by the method itself, then 33 % by
-    expert format, layers 0-14`.
+    For example `mostly expert arithmetic (most of it in layers 12-18)`, or `37 % of the drift by the method itself,
+    then 33 % by expert format`.
     """
     found = culprits(cells)
     if found is None:
@@ -82,7 +83,7 @@ def blamed(cells: Sequence[Spender]) -> str:
         of = "" if words and not words[0].startswith("mostly") else " of the drift"
         most = found.part >= _MOST and not first
         words.append(f"mostly expert {found.expert}" if most else f"{found.part:.0%}{of} by expert {found.expert}")
-        words[-1] += found.layers
+        words[-1] += f" (most of it in {found.layers})" if found.layers else ""
     return ", then ".join(words).replace("%", " %")
 
 
@@ -107,7 +108,7 @@ def _run_of_layers(cells: Sequence[Spender], total: float) -> str:
     if not runs or min(runs)[0] >= last - first:
         return ""
     _, low, high = min(runs)
-    return f", layer {low}" if low == high else f", layers {low}-{high}"
+    return f"layer {low}" if low == high else f"layers {low}-{high}"
 
 
 def nearest_fix(rule: RuleResult, who: str = "") -> str:

@@ -3,12 +3,22 @@
 Every sentence rests on the records alone. What they do not hold is said with the command that would find it out.
 """
 
+import re
+
+from alignmerge.auditor.power import items_needed
 from alignmerge.policies.fixes import Culprits, Spender, blamed, culprits
 from alignmerge.policies.reasons import figure
+from alignmerge.policies.registered import REGISTERED
 from alignmerge.policies.verdict import RuleResult
 from alignmerge.reports.model import Entry
 
 AGAINST = {None: "the anchor", "best_expert": "the best expert", "root": "the root of the lineage"}
+NOT_A_LOSS = (
+    "this is how far the answers moved from the anchor's, not which expert lost what a rule counts; no interval is "
+    "known for the shares"
+)
+FIT = "let alignmerge merge --fit look for settings inside the limits"
+ALPHA = 0.05  # of the smallest sample named below
 
 
 def change(row: RuleResult) -> str:
@@ -27,7 +37,7 @@ def change(row: RuleResult) -> str:
 
 def sure(row: RuleResult) -> str:
     """What the confidence bound says of the change; empty without one."""
-    if row.bound is None or row.value is None:
+    if row.bound is None or row.value is None or row.estimate:
         return ""
     shown = figure(abs(row.bound), (abs(row.limit), 0.0))
     if row.anchor is None:
@@ -35,7 +45,39 @@ def sure(row: RuleResult) -> str:
     worse = "worse" if row.bound > 0 else "better"
     # What fails is judged by the bound on the better side, everything else by the one on the worse side.
     most = (row.decision in ("fail", "warn")) == (row.bound <= 0)
-    return f"with confidence {worse} by at {'most' if most else 'least'} {shown}"
+    return f"{_confidently(row)} {worse} by at {'most' if most else 'least'} {shown}"
+
+
+def side(row: RuleResult) -> str:
+    """Whether the true number lies "at least" or "at most" at the bound; empty where that bounds nothing."""
+    if row.bound is None or row.value is None or row.estimate:
+        return ""
+    if row.anchor is not None:
+        return "at least" if row.decision in ("fail", "warn") else "at most"
+    if row.bound == row.value:  # an absolute value may be bounded from either side, and here nothing says from which
+        return ""
+    return "at most" if row.bound > row.value else "at least"
+
+
+def _level(row: RuleResult) -> str:
+    """The confidence that the rule's reason names, as "98.75 %"; empty where it names none."""
+    found = re.search(r"\bwith (\d[\d.]* %) confidence\b", row.reason)
+    return found[1] if found else ""
+
+
+def _confidently(row: RuleResult) -> str:
+    level = _level(row)
+    return f"with {level} confidence" if level else "with confidence"
+
+
+def remark(row: RuleResult) -> str:
+    """That a limit on a drop can not be broken, because the other model's own rate is too low to fall by so much."""
+    info = REGISTERED.get(row.metric)
+    # What a branch has spent since its root adds up: there a drop may be larger than any one rate.
+    if row.unit != "rate" or row.anchor is None or row.against == "root" or info is None or info.direction != "higher":
+        return ""
+    other = AGAINST[row.against]
+    return f"cannot fail: {other}'s own rate is within the limit of 0" if row.anchor <= row.limit else ""
 
 
 def margin(row: RuleResult) -> str:
@@ -44,29 +86,38 @@ def margin(row: RuleResult) -> str:
         return ""
     measured, certain = (figure(abs(value - row.limit), (0.0,)) for value in (row.value, row.bound))
     if row.decision == "pass":
-        return f"inside the limit by {certain}, counted from the confidence bound"
+        least = f", by at least {certain} {_confidently(row)}" if side(row) else ""
+        return f"inside the limit by {measured} as measured{least}"
     if row.decision in ("fail", "warn"):
-        least = f", by at least {certain} with confidence" if row.bound > row.limit and row.anchor is not None else ""
+        clear = row.bound > row.limit and row.anchor is not None
+        least = f", by at least {certain} {_confidently(row)}" if clear else ""
         return f"past the limit by {measured} as measured{least}"
     if row.decision != "inconclusive" or row.anchor is None:
         return ""
-    where = f"over the limit by {measured} as measured" if row.value > row.limit else "inside the limit as measured"
-    few = f"; {row.n:,} items are too few, about {row.needs:,} decide" if row.needs and row.needs > row.n else ""
+    over = row.value > row.limit
+    where = f"over the limit by {measured} as measured" if over else "inside the limit as measured"
+    few = f"; {row.n:,} items are too few, {_wanted(row)}" if row.needs and row.needs > row.n else ""
     if row.bound > row.limit:
-        return f"{where}, over it by {certain} at the confidence bound{few}"
-    return f"{where} and at the confidence bound{few}"
+        # The record holds one bound. That the other one is inside the limit is all that "not decided" says of it.
+        maybe = ", but it may also be within the limit" if over and _level(row) else ""
+        return f"{where}, over it by {certain} at the confidence bound{maybe}{few}"
+    return f"{where}{', inside it' if over else ' and'} at the confidence bound{few}"
+
+
+def _wanted(row: RuleResult) -> str:
+    if "the policy wants at least" in row.reason:
+        return f"the policy wants at least {row.needs:,}"
+    return f"about {row.needs:,} in all would decide if the rates stay as they are"
 
 
 def cause(entry: Entry) -> str:
-    """Which expert spent the drift of a merge that does not pass; how to find out, where the run does not know."""
-    if entry.verdict is None or entry.verdict.decision == "PASS":
+    """Which expert spent the drift of a merge; how to find out, where the run does not know."""
+    if entry.verdict is None:
         return ""
     if entry.blame is None:
         return "not measured in this run; alignmerge blame attributes the drift to experts and layers"
     who = blamed(_spenders(entry))
-    return (
-        f"{who}; drift is how far the answers moved from the anchor's" if who else "no expert stands out in the drift"
-    )
+    return f"{who}; {NOT_A_LOSS}" if who else "no expert stands out in the drift"
 
 
 def _spenders(entry: Entry) -> list[Spender]:
@@ -78,7 +129,7 @@ def _remedy(found: Culprits) -> str:
     """What to change about the largest spender of the drift."""
     ways = ["try another method or a smaller scale"] if found.method > found.part else []
     if found.expert:
-        where = f", or leave it out in {found.layers.removeprefix(', ')}" if found.layers else ""
+        where = f", or leave it out in {found.layers}" if found.layers else ""
         ways.append(f"give expert {found.expert} less weight{where}")
     return ", or ".join(ways)
 
@@ -103,9 +154,7 @@ def next_step(entry: Entry) -> str:
 
 def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
     names = " and ".join(row.rule for row in rows[:3]) + (" and others" if len(rows) > 3 else "")
-    found = culprits(_spenders(entry))
-    way = "find the expert by alignmerge blame and give it less weight" if found is None else _remedy(found)
-    first = f"{names} must come back inside; {way}"
+    first = f"{names} must come back inside; {_change(entry)}"
     left = (
         sum(row.decision == "inconclusive" and row.severity == "block" for row in entry.verdict.rules)
         if entry.verdict
@@ -116,8 +165,31 @@ def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
         if left
         else ""
     )
-    fit = "or let alignmerge merge --fit look for settings inside the limits"
-    return f"{first}, {fit}. More items will not help what failed{also}"
+    return f"{first}. More items will not help what failed{also}{_enough(rows)}"
+
+
+def _change(entry: Entry) -> str:
+    """What may be changed about a merge that is over a limit."""
+    found = culprits(_spenders(entry))
+    way = "find the expert by alignmerge blame and give it less weight" if found is None else _remedy(found)
+    return f"{way}, or {FIT}"
+
+
+def _enough(rows: list[RuleResult]) -> str:
+    """How many items a changed merge needs to pass at all; empty where these were enough or counts say nothing."""
+    few = [(fewest, row.rule) for row in rows if (fewest := _fewest(row)) is not None and fewest > row.n]
+    if not few:
+        return ""
+    wanted = " and ".join(f"{rule} can pass with no fewer than {fewest:,} items" for fewest, rule in few[:3])
+    sure = f"with {1 - ALPHA:.0%} confidence".replace("%", " %")
+    return f". For the next merge ask more, too: {sure} {wanted}, even if no answer changes (alignmerge policy plan)"
+
+
+def _fewest(row: RuleResult) -> int | None:
+    """The items with which a paired rate that did not change would just pass, as alignmerge policy plan counts them."""
+    if row.unit != "rate" or row.anchor is None or row.estimate or not 0 < row.limit < 1:
+        return None
+    return items_needed(0, 0, 1, row.limit, ALPHA, ALPHA)
 
 
 def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
@@ -128,14 +200,14 @@ def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     for row in known:
         by_need.setdefault(row.needs or 0, []).append(row.rule)
     if len(by_need) == 1 and len(known) > 1:
-        wanted = f"about {known[0].needs:,} items for each of these rules"
+        wanted = f"about {known[0].needs:,} items in all for each of these rules"
     else:
-        wanted = ", ".join(f"about {need:,} items for {' and '.join(names)}" for need, names in sorted(by_need.items()))
+        told = (f"about {need:,} items in all for {' and '.join(names)}" for need, names in sorted(by_need.items()))
+        wanted = ", ".join(told)
+    again = f"audit again with {wanted} (by a larger --limit, or none)"
     over = sum(row.value is not None and row.anchor is not None and row.value > row.limit for row in rows)
     if not over:
-        return f"audit again with {wanted}"
+        return again
     rules = "rule is" if over == 1 else "rules are"
-    found = culprits(_spenders(entry))
-    how = "" if found is None else f" ({_remedy(found)})"
-    but = f"{over} {rules} over the limit as measured: expect a FAIL unless the merge changes{how}"
-    return f"audit again with {wanted}; but {but}"
+    first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
+    return f"{first}: {_change(entry)}; then {again}"

@@ -96,7 +96,7 @@ def budgets(key: str, title: str, bars: Sequence[BudgetBar]) -> Drawing:
     """Every rule as a bar from no change to the measured change, a whisker to the bound, the limit at 1."""
     row, top = 44.0, 20.0
     bottom = top + row * len(bars)
-    scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 14, WIDTH - 40, (-1, 0, 1, 2, 3))
+    scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 56, WIDTH - 40, (-1, 0, 1, 2, 3))
     marks = _x_axis(scale, top, bottom, "share of the budget used (1 = limit)")
     marks.append(Label(scale(1), top - 6, "limit", "middle", "limit-label"))
     for index, bar in enumerate(bars):
@@ -117,12 +117,15 @@ def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
     marks.append(Rect(start, top + 22, round(max(end - start, 1.5), 1), 12, f"bar {bar.decision}", bar.text))
     if bar.bound is not None:
         low, high = sorted((scale(_clip(bar.value)), scale(_clip(bar.bound))))
-        marks.append(Line(low, top + 28, high, top + 28, "whisker-edge"))
-        marks.append(Line(low, top + 28, high, top + 28, "whisker"))
-        marks.append(Line(scale(_clip(bar.bound)), top + 23, scale(_clip(bar.bound)), top + 33, "whisker"))
+        at, spine = scale(bar.bound), (low, top + 28, high, top + 28)
+        # Edged, and with an end that is taller than the bar: a whisker that runs back into its bar is seen as one. What
+        # runs off the scale has no end.
+        parts = [spine, (at, top + 20, at, top + 36)] if _clip(bar.bound) == bar.bound else [spine]
+        marks += [Line(*line, css) for css in ("whisker-edge", "whisker") for line in parts]
     if _clip(bar.value) != bar.value:
-        x = scale(BUDGET_SHOWN[1]) + 4 if bar.value > 0 else scale(0) + 6
-        marks.append(Label(x, top + 32, _times(bar.value), "start", "label strong halo"))
+        cut = scale(_clip(bar.value))  # the label stands beside the end that is cut
+        spot, way = (cut + 4, "start") if bar.value > 0 else (cut - 5, "end")
+        marks.append(Label(spot, top + 32, _times(bar.value), way, "label strong halo"))
     elif bar.bound is not None and bar.bound > BUDGET_SHOWN[1]:
         marks.append(Label(scale(BUDGET_SHOWN[1]) + 4, top + 32, _times(bar.bound), "start", "label halo"))
     return marks

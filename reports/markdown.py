@@ -25,6 +25,7 @@ from alignmerge.reports.sections.section import has_merges
 from alignmerge.reports.text import clean, moment, short_digest
 
 _ACTIVE = frozenset("\\`*_{}[]<>&#+!|~@$^")
+CAUSE, LOSSES = "Cause of the drift", "Worse than the anchor, and no rule looks at it"
 ALIGN = {"left": "---", "right": "---:"}
 
 
@@ -68,7 +69,7 @@ def _verdicts(report: ReportInput) -> list[str]:
     for card in view.cards:
         lines.append(f"- {card.sign} **{inert(card.label)}: {inert(card.decision)}.** {inert(card.headline)}.")
         lines += [f"  - {inert(rule.rule)}: {inert(rule.reason)}" for rule in card.rules]
-        advice = (("Cause", card.cause), ("Try next", card.next_step))
+        advice = ((CAUSE, card.cause), (LOSSES, card.losses), ("Try next", card.next_step))
         lines += [f"  - **{name}**: {inert(text)}." for name, text in advice if text]
     return [*lines, *([""] if view.cards else []), *(f"> {inert(note)}\n" for note in view.notes)]
 
@@ -78,10 +79,12 @@ def _budgets(report: ReportInput) -> list[str]:
     lines = ["## Budgets", ""]
     for budget in budgets.view(report):
         rows = [
-            (rule.rule, f"{rule.sign} {rule.decision}", rule.value, rule.bound, rule.limit, rule.sides, rule.n)
+            (rule.rule, f"{rule.sign} {rule.decision}", rule.value, rule.bounded, rule.limit, rule.sides, rule.n)
             for rule in budget.rules
         ]
         lines += [f"### {inert(budget.label)}: {inert(budget.decision)}", "", *table(head, rows, 2)]
+        remarks = [f"- {inert(rule.rule)}: {inert(rule.remark)}" for rule in budget.rules if rule.remark]
+        lines += [*remarks, ""] if remarks else []
     return lines if len(lines) > 2 else []
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from alignmerge.policies.verdict import RuleResult, Verdict
-from alignmerge.reports.advice import change, margin, sure
+from alignmerge.reports.advice import change, margin, remark, side, sure
 from alignmerge.reports.charts import BudgetBar
 from alignmerge.reports.names import SIGNS, metric_name
 from alignmerge.reports.text import UNMEASURED, against_limit
@@ -13,7 +13,8 @@ from alignmerge.reports.text import UNMEASURED, against_limit
 class RuleLine:
     """One rule as printed. Numbers are text with one number of decimals; `severity` is "block" or "warn".
 
-    `change` and `margin` say in words which way it went, and how far it is from its limit.
+    `change` and `margin` say in words which way it went, and how far it is from its limit. `side`
+    is "at least" or "at most", for the bound; `remark` is what there is to know of the rule besides.
     """
 
     rule: str
@@ -33,6 +34,8 @@ class RuleLine:
     change: str
     sure: str
     margin: str
+    side: str
+    remark: str
 
     @property
     def measured(self) -> bool:
@@ -47,9 +50,14 @@ class RuleLine:
         return f"{self.anchor} → {self.candidate}"
 
     @property
+    def bounded(self) -> str:
+        """The bound with the side on which the true number lies."""
+        return f"{self.side} {self.bound}".lstrip()
+
+    @property
     def numbers(self) -> str:
         """Value, bound and limit in one phrase."""
-        return f"{self.value}, bound {self.bound}, limit {self.limit}"
+        return f"{self.value}, bound {self.bounded}, limit {self.limit}"
 
 
 def rule_line(row: RuleResult) -> RuleLine:
@@ -74,6 +82,8 @@ def rule_line(row: RuleResult) -> RuleLine:
         change=change(row),
         sure=sure(row),
         margin=margin(row),
+        side=side(row),
+        remark=remark(row),
     )
 
 

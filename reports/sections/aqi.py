@@ -72,6 +72,12 @@ class View:
     categories: tuple[Category, ...]
     weights: Drawing | None
 
+    @property
+    def gate(self) -> str:
+        """The validity gate in words where it is the same for every form; else empty."""
+        words = {form.gate for form in self.forms}
+        return words.pop() if len(words) == 1 else ""
+
 
 def _lines(report: ReportInput, metric: str) -> tuple[Line, ...]:
     lines = []

@@ -80,7 +80,9 @@ def common_count(report: ReportInput, metric: str) -> str:
     """The number of items scored, as text, where every record that has a value agrees; else empty."""
     results = [entry.audit.result(metric) for entry in report.entries]
     counts = {result.scored for result in results if result is not None and result.value is not None}
-    return f"n {counts.pop():,}" if len(counts) == 1 else ""
+    if len(counts) != 1:
+        return ""
+    return f"n {counts.pop():,}" + (" pairs" if is_aqi(metric) else "")
 
 
 def different_suites(report: ReportInput) -> tuple[str, ...]:

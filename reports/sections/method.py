@@ -18,7 +18,10 @@ TERMS = (
 )
 DRIFTS = (
     ("functional", "Alignment functional (0: as good as the anchor; below: worse)"),
-    ("finite_drift", "Finite drift: mean KL(anchor || merge) per token on held-out alignment answers"),
+    (
+        "finite_drift",
+        "Finite drift: mean KL(anchor || merge), nats per token, on the first tokens of held-out alignment answers",
+    ),
     ("linear_drift", "Linear drift in the alignment subspace"),
 )
 

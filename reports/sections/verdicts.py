@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 
 from alignmerge.reports.advice import cause, next_step
+from alignmerge.reports.losses import unwatched
 from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.names import HEADLINES, SIGNS, may_ship
 from alignmerge.reports.rules import RuleLine, deciding
 from alignmerge.reports.sections.section import Section, has_merges
+from alignmerge.reports.text import short_digest
 
 
 @dataclass(frozen=True)
 class Card:
-    """One merge's verdict. `rules` are the deciding ones; empty without a verdict, like `cause` and `next_step`."""
+    """One merge's verdict. `rules` are the deciding ones; empty without a verdict, like `cause` and `next_step`.
+    `losses` is what got worse and has no rule, where the merge may ship.
+    """
 
     label: str
     decision: str
@@ -22,6 +26,7 @@ class Card:
     rules: tuple[RuleLine, ...]
     cause: str = ""
     next_step: str = ""
+    losses: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,12 @@ LEADS = {
 }
 
 
-def card(entry: Entry) -> Card:
+def card(entry: Entry, anchor: Entry | None = None) -> Card:
     """The verdict of `entry` as a card."""
     verdict = entry.verdict
     if verdict is None:
         return Card(entry.label, "UNGATED", "–", "Ungated: no policy was asked", "", "", ())
+    lost = unwatched(entry, anchor) if may_ship(verdict.decision) else ()
     return Card(
         label=entry.label,
         decision=verdict.decision,
@@ -58,13 +64,22 @@ def card(entry: Entry) -> Card:
         rules=deciding(verdict),
         cause=cause(entry),
         next_step=next_step(entry),
+        losses=f"{', '.join(lost)} (as measured, which may be chance)" if lost else "",
     )
+
+
+def _policy(report: ReportInput) -> str:
+    """The policy with the start of its digest, where the merges name one: policies of one name may differ."""
+    digests = {entry.verdict.policy for entry in report.merges if entry.verdict is not None}
+    if len(digests) != 1:
+        return report.policy_name
+    return f"{report.policy_name} ({short_digest(digests.pop())})"
 
 
 def view(report: ReportInput) -> View:
     """One card per merge: those that may ship, then the undecided, then the rejected, in the order of the run."""
     order = ("PASS", "WARN", "UNGATED", "Pending", "INCONCLUSIVE", "FAIL")
-    cards = sorted((card(entry) for entry in report.merges), key=lambda row: order.index(row.decision))
+    cards = sorted((card(entry, report.anchor) for entry in report.merges), key=lambda row: order.index(row.decision))
     ships = [row for row in cards if may_ship(row.decision)]
     if not cards:
         summary = "This run holds no merge: nothing to decide."
@@ -72,9 +87,9 @@ def view(report: ReportInput) -> View:
         summary = "No policy was asked: nothing is decided here."
         cards = []  # each of them would say the same
     elif len(cards) == 1:
-        summary = f"{cards[0].label} {'may' if ships else 'may not'} ship under {report.policy_name}."
+        summary = f"{cards[0].label} {'may' if ships else 'may not'} ship under {_policy(report)}."
     else:
-        summary = f"{len(ships) or 'None'} of {len(cards)} merges may ship under {report.policy_name}."
+        summary = f"{len(ships) or 'None'} of {len(cards)} merges may ship under {_policy(report)}."
     return View(summary, bool(ships), tuple(cards), report.notes)
 
 

@@ -20,7 +20,8 @@ GATE: Terms = (
     ("Policy", "the rules that a merge must keep to ship, each with a limit (its budget) for one metric"),
     (
         "Confidence bound",
-        "how bad (for a pass) or how good (for a fail) the true change may still be, given how few items were asked",
+        "how bad (for a pass, and where nothing is decided: “at most”) or how good (for a fail: “at least”) the true "
+        "change may still be, given how few items were asked",
     ),
     ("Margin", "how far a number is from its limit"),
     ("--fit", "an option of alignmerge merge that searches settings of a merge that keep inside the limits"),

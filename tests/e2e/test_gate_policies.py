@@ -117,6 +117,6 @@ def test_the_blame_beside_a_merge_is_named(place: Path, capsys: pytest.CaptureFi
     ] + [{"contributor": "units", "layer": 3, "module": "mlp.up_proj", "share": 0.1}]
     (place / "bad" / "blame.json").write_text(json.dumps({"finite": {"cells": cells}, "linear": {}, "experts": {}}))
     assert gate(place, "bad", "--summary", str(place / "summary.md")) == 3
-    said = "; it is over by 0.263, mostly expert arithmetic, layers 12-1"
+    said = "; it is over by 0.263, mostly expert arithmetic (most of it in layers 12-1"
     assert said in capsys.readouterr().out
     assert said in (place / "summary.md").read_text()

@@ -1,13 +1,16 @@
 """What the verdict's cards say of direction, margin, cause and the next step."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from alignmerge.auditor.power import largest_passing_loss
 from alignmerge.policies.verdict import RuleResult
-from alignmerge.reports.advice import cause, change, margin, next_step, sure
+from alignmerge.reports.advice import cause, change, margin, next_step, remark, side, sure
 from alignmerge.reports.model import ReportInput
+from alignmerge.reports.rules import rule_line
 
 
 def rule(decision: Any, value: float | None, bound: float | None, **more: Any) -> RuleResult:
@@ -35,13 +38,15 @@ def test_direction_is_said_in_words(row: RuleResult, words: str) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (rule("pass", 0.01, 0.04), "inside the limit by 0.010, counted from the confidence bound"),
+        (rule("pass", 0.01, 0.04), "inside the limit by 0.040 as measured, by at least 0.010 with confidence"),
         (rule("fail", 0.31, 0.22), "past the limit by 0.260 as measured, by at least 0.170 with confidence"),
         (rule("inconclusive", 0.03, 0.09), "inside the limit as measured, over it by 0.040 at the confidence bound"),
         (rule("inconclusive", 0.08, 0.12), "over the limit by 0.030 as measured, over it by 0.070 at"),
         (rule("inconclusive", 0.01, 0.02), "inside the limit as measured and at the confidence bound"),
+        (rule("inconclusive", 0.06, 0.04), "over the limit by 0.010 as measured, inside it at the confidence bound"),
         (rule("inconclusive", None, None), ""),
-        (rule("pass", 0.01, 0.05), "inside the limit by 0.000"),
+        (rule("pass", 0.01, 0.05), "inside the limit by 0.040 as measured, by at least 0.000 with"),
+        (rule("pass", 0.01, 0.01, estimate=True), "inside the limit by 0.040 as measured"),
     ],
 )
 def test_margin_is_counted_from_the_bound_that_decided(row: RuleResult, words: str) -> None:
@@ -62,20 +67,91 @@ def test_a_failure_is_not_sent_for_more_items(report: ReportInput) -> None:
     assert "not measured in this run" in cause(entry)
 
 
+def test_the_confidence_is_the_one_that_the_rule_was_decided_with() -> None:
+    failed = rule("fail", 0.31, 0.22, reason="it fell by 0.31; with 98.75 % confidence it fell by at least 0.22")
+    assert sure(failed) == "with 98.75 % confidence worse by at least 0.220"
+    assert margin(failed).endswith("by at least 0.170 with 98.75 % confidence")
+    assert sure(rule("fail", 0.31, 0.22)) == "with confidence worse by at least 0.220"
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        (rule("fail", 0.31, 0.22), "at least"),
+        (rule("warn", 0.31, 0.22), "at least"),
+        (rule("pass", 0.01, 0.04), "at most"),
+        (rule("inconclusive", 0.03, 0.09), "at most"),
+        (rule("pass", 0.9, 0.85, anchor=None), "at least"),
+        (rule("fail", 0.3, 0.4, anchor=None), "at most"),
+        (rule("pass", 0.9, 0.9, anchor=None), ""),
+        (rule("pass", 0.01, 0.01, estimate=True), ""),
+        (rule("inconclusive", None, None), ""),
+    ],
+)
+def test_a_bound_says_from_which_side_it_bounds(row: RuleResult, word: str) -> None:
+    assert side(row) == word
+    line = rule_line(row)
+    assert line.bounded == f"{word} {line.bound}".strip() and f"bound {line.bounded}," in line.numbers
+
+
+def test_an_undecided_rule_says_that_the_harm_may_be_within_the_limit_too() -> None:
+    why = "it fell; with 95 % confidence it fell by at most 0.12; about 92 items would decide"
+    over = margin(rule("inconclusive", 0.08, 0.12, reason=why, n=24, needs=92))
+    assert ", but it may also be within the limit; 24 items are too few, about 92 in all would decide if the" in over
+    inside = margin(rule("inconclusive", 0.03, 0.12, reason=why))
+    assert "may also" not in inside and inside.startswith("inside the limit as measured")
+    # Too few items to look at a bound at all: nothing is known of the other side.
+    few = margin(rule("inconclusive", 0.08, 0.12, reason="only 9 items; the policy wants at least 20", n=9, needs=20))
+    assert few.endswith("9 items are too few, the policy wants at least 20") and "may also" not in few
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (rule("pass", 0.0, 0.02, anchor=0.04), True),
+        (rule("pass", 0.0, 0.02, anchor=0.05), True),
+        (rule("pass", 0.0, 0.02, anchor=0.06), False),
+        (rule("pass", 0.0, 0.02, anchor=0.04, metric="over_refusal_rate"), False),  # may rise
+        (rule("pass", 0.0, 0.02, anchor=0.04, unit="log ratio"), False),
+        (rule("pass", 0.0, 0.02, anchor=0.04, against="root"), False),
+        (rule("pass", 0.9, 0.85, anchor=None), False),
+        (rule("pass", 0.0, 0.02, anchor=0.04, metric="unknown"), False),
+    ],
+)
+def test_a_rule_that_cannot_fail_says_so(row: RuleResult, said: bool) -> None:
+    assert remark(row) == ("cannot fail: the anchor's own rate is within the limit of 0" if said else "")
+
+
+def test_a_failure_names_the_items_that_can_pass_at_all(report: ReportInput) -> None:
+    failed = next_step(entry_with(report, "FAIL", rule("fail", 0.31, 0.1, limit=0.02, n=24)))
+    found = re.search(r"with 95 % confidence refusal-drop can pass with no fewer than (\d+) items", failed)
+    assert found is not None
+    assert largest_passing_loss(int(found[1]), 0.02, 0.05) == 0
+    assert largest_passing_loss(int(found[1]) - 1, 0.02, 0.05) is None
+    for enough in (rule("fail", 0.31, 0.1, limit=0.02), rule("fail", 0.31, 0.1, limit=0.02, n=24, unit="log ratio")):
+        assert "no fewer" not in next_step(entry_with(report, "FAIL", enough))
+
+
 def test_an_undecided_merge_is_told_how_many_items_and_for_which_rule(report: ReportInput) -> None:
     near = rule("inconclusive", 0.03, 0.09, needs=900)
     over = rule("inconclusive", 0.08, 0.12, needs=1200, rule="reasoning-drop")
-    assert next_step(entry_with(report, "INCONCLUSIVE", near)) == "audit again with about 900 items for refusal-drop"
+    assert next_step(entry_with(report, "INCONCLUSIVE", near)) == (
+        "audit again with about 900 items in all for refusal-drop (by a larger --limit, or none)"
+    )
     both = next_step(entry_with(report, "INCONCLUSIVE", near, over))
-    assert "about 900 items for refusal-drop, about 1,200 items for reasoning-drop" in both
-    assert "1 rule is over the limit as measured: expect a FAIL" in both
+    assert "about 900 items in all for refusal-drop, about 1,200 items in all for reasoning-drop" in both
+    assert both.startswith("change the merge first, for 1 rule is over the limit as measured and a FAIL is to be")
+    assert both.index("merge --fit") < both.index("; then audit again")
     nothing = next_step(entry_with(report, "INCONCLUSIVE", rule("inconclusive", None, None)))
     assert nothing == "supply what the reasons above say is missing, then decide again"
 
 
-def test_a_pass_has_no_cause_and_names_the_policies_still_open(report: ReportInput) -> None:
+def test_a_pass_says_whether_the_drift_was_attributed_and_names_the_policies_still_open(report: ReportInput) -> None:
     entry = next(one for one in report.merges if one.label == "AlignMerge")
-    assert cause(entry) == ""
+    assert cause(entry).startswith("not measured in this run")
+    assert cause(replace(entry, verdict=None)) == ""
+    blamed = next(one for one in report.merges if one.label == "TIES").blame
+    assert cause(replace(entry, blame=blamed)).startswith("mostly expert units")
     assert next_step(entry) == "nothing is left to do under demo; release would still need more, see below"
 
 
@@ -83,7 +159,8 @@ def test_what_to_try_names_the_expert_that_the_cause_names(report: ReportInput) 
     entry = next(one for one in report.merges if one.label == "TIES")
     assert entry.blame is not None
     failed = replace(entry_with(report, "FAIL", rule("fail", 0.31, 0.22)), blame=entry.blame)
-    assert cause(failed).startswith("mostly expert units, layers 21-26; drift is")
+    assert cause(failed).startswith("mostly expert units (most of it in layers 21-26); this is how far")
+    assert "not which expert lost what a rule counts; no interval is known for the shares" in cause(failed)
     assert "inside; give expert units less weight, or leave it out in layers 21-26, or let" in next_step(failed)
 
 
@@ -98,7 +175,7 @@ def test_a_method_that_spends_most_is_not_called_an_expert(report: ReportInput) 
     finite = entry.blame.finite.model_copy(update={"cells": tuple(cells)})
     blame = entry.blame.model_copy(update={"finite": finite})
     failed = replace(entry_with(report, "FAIL", rule("fail", 0.31, 0.22)), blame=blame)
-    assert cause(failed).startswith("40 % of the drift by the method itself, then 35 % by expert format; drift")
+    assert cause(failed).startswith("40 % of the drift by the method itself, then 35 % by expert format; this")
     assert "try another method or a smaller scale, or give expert format less weight, or let" in next_step(failed)
 
 
@@ -106,8 +183,6 @@ def test_an_undecided_merge_that_is_over_is_told_what_to_change(report: ReportIn
     entry = next(one for one in report.merges if one.label == "TIES")
     over, near = (rule("inconclusive", value, 0.12, needs=900) for value in (0.08, 0.03))
     doubtful = replace(entry_with(report, "INCONCLUSIVE", over), blame=entry.blame)
-    assert next_step(doubtful).endswith(
-        "unless the merge changes (give expert units less weight, or leave it out in layers 21-26)"
-    )
+    assert "expected: give expert units less weight, or leave it out in layers 21-26, or let" in next_step(doubtful)
     inside = replace(entry_with(report, "INCONCLUSIVE", near), blame=entry.blame)
     assert "less weight" not in next_step(inside)

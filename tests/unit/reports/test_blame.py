@@ -78,12 +78,12 @@ def test_a_malformed_record_is_refused_by_its_key(tmp_path: Path, path: str, val
 
 def test_the_page_names_the_largest_spender_and_its_layers(report: ReportInput) -> None:
     [found] = blamed.view(report)
-    assert found.label == "TIES" and found.who == "mostly expert units, layers 21-26"
+    assert found.label == "TIES" and found.who == "mostly expert units (most of it in layers 21-26)"
     assert found.contributors[0].name == "units" and found.contributors[-1].share.startswith("−")
     shares = [float(one.part.removesuffix(" %").replace("−", "-")) for one in found.contributors]
     assert sum(shares) == pytest.approx(100, abs=0.3)
     page = re.sub(r"\s+", " ", render(report))
-    assert f"TIES: drift {found.drift} nats per token, mostly expert units, layers 21-26" in page
+    assert f"TIES: drift {found.drift} nats per token on 32 held-out answers, {found.who}" in page
 
 
 def test_no_section_without_a_record(report: ReportInput) -> None:

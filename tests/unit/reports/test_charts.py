@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,19 @@ from hypothesis import strategies as st
 
 from alignmerge.reports import charts
 from alignmerge.reports.charts import BudgetBar, Point
-from alignmerge.reports.drawing import Box, Drawing, Label, Line, Rect, Shape, fit, place_labels, round_step, tick_text
+from alignmerge.reports.drawing import (
+    CHARACTER,
+    Box,
+    Drawing,
+    Label,
+    Line,
+    Rect,
+    Shape,
+    fit,
+    place_labels,
+    round_step,
+    tick_text,
+)
 from alignmerge.reports.ranking import Estimate
 
 RATE = st.floats(0, 1)
@@ -149,3 +162,29 @@ def test_many_points_get_room_and_thin_whiskers_off_the_front() -> None:
     assert many.width == 2 * few.width
     thin = [sum(isinstance(mark, Line) and "thin" in mark.css for mark in one.marks) for one in (few, many)]
     assert thin == [0, 2 * charts.CROWD]  # all but the one point of the front, both ways
+
+
+def test_a_whisker_inside_its_bar_is_edged_and_ends_taller_than_it() -> None:
+    marks = charts.budgets("b", "t", [BudgetBar("a", "pass", -0.9, -0.3, "")]).marks
+    [bar] = [mark for mark in marks if isinstance(mark, Rect)]
+    edges, lines = (
+        [mark for mark in marks if isinstance(mark, Line) and mark.css == css] for css in ("whisker-edge", "whisker")
+    )
+    assert len(lines) == 2 and [replace(line, css="") for line in lines] == [replace(line, css="") for line in edges]
+    cap = next(line for line in lines if line.x1 == line.x2)
+    assert bar.x < cap.x1 < bar.x + bar.width
+    assert cap.y1 < bar.y and cap.y2 > bar.y + bar.height
+    assert max(map(marks.index, edges)) < min(map(marks.index, lines))  # the edge is drawn below
+    cut = charts.budgets("b", "t", [BudgetBar("a", "fail", 1.0, 3.5, "")]).marks
+    assert not [mark for mark in cut if isinstance(mark, Line) and mark.css == "whisker" and mark.x1 == mark.x2]
+
+
+def test_a_multiple_stands_beside_the_end_that_is_cut() -> None:
+    bars = [BudgetBar("a", "fail", 12.2, 9.0, ""), BudgetBar("c", "pass", -104.0, -2.0, "")]
+    marks = charts.budgets("b", "t", bars).marks
+    over, under = [mark for mark in marks if isinstance(mark, Rect)]
+    labels = {mark.text: mark for mark in marks if isinstance(mark, Label)}
+    right, left = labels["12×"], labels["\u2212104×"]
+    assert right.anchor == "start" and 0 < right.x - (over.x + over.width) < 10
+    assert left.anchor == "end" and 0 < under.x - left.x < 10
+    assert left.x - len(left.text) * CHARACTER > 0

@@ -132,7 +132,7 @@ def test_markdown_and_json_say_the_cause_and_what_to_try_next(report: ReportInpu
         assert (told[card.label]["cause"] or "", told[card.label]["next_step"] or "") == (card.cause, card.next_step)
         for line in (card.cause, card.next_step):
             assert not line or f"**: {markdown.inert(line)}." in text
-    assert "- **Try next**: " in text and "- **Cause**: " in text
+    assert "- **Try next**: " in text and "- **Cause of the drift**: " in text
     assert "## Words used here" in text and "- **Not other questions.**" in text
 
 
@@ -157,7 +157,10 @@ def test_what_gate_wrote_is_shown_beside_the_audits(tmp_path: Path) -> None:
     shown = (tmp_path / "page.html").read_text()
     run = load([older])
     assert run.merges[0].verdict is not None
-    assert f"linear soup may not ship under {run.merges[0].verdict.policy_name}." in shown
+    assert (
+        f"linear soup may not ship under {run.merges[0].verdict.policy_name} ({run.merges[0].verdict.policy[:12]})."
+        in shown
+    )
     assert '<section id="budgets"' in shown
     twice = load([older / "audits/merge"], older / "audits/anchor", [older / "verdict.json"] * 2)
     assert len(twice.merges[0].also) == 1

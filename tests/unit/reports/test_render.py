@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ import pytest
 from alignmerge.policies.verdict import RuleResult
 from alignmerge.reports.account import find, flatten, trace_rows
 from alignmerge.reports.drawing import Drawing, Shape, polyline
-from alignmerge.reports.model import ReportInput
+from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.render import environment, render
 from alignmerge.reports.rules import deciding
-from alignmerge.reports.sections import SECTIONS, answers, comparison, method, provenance, verdicts
+from alignmerge.reports.sections import SECTIONS, answers, budgets, comparison, method, provenance, verdicts
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def text_of(page: str) -> str:
 
 def test_the_verdict_comes_first_and_counts_what_may_ship(page: str) -> None:
     text = text_of(page[page.index("<main") :])
-    assert text.index("1 of 4 merges may ship under demo.") < 120
+    assert text.index("1 of 4 merges may ship under demo (") < 120
     assert [text.index(card) for card in ("May ship", "Rejected", "Budgets")] == sorted(
         text.index(card) for card in ("May ship", "Rejected", "Budgets")
     )
@@ -214,3 +215,51 @@ def test_a_path_of_many_points_is_printed_whole() -> None:
     drawing = Drawing("many", "title", "words", 10.0, (Shape(d, "front"),))
     macro = environment().get_template("marks.html.j2").module.chart
     assert f'd="{d}"' in macro(drawing)
+
+
+def test_the_table_says_from_which_side_a_bound_bounds_and_which_rule_cannot_fail(report: ReportInput) -> None:
+    entry = next(one for one in report.merges if one.label == "TIES")
+    assert entry.verdict is not None
+    rows = tuple(replace(row, anchor=0.04, limit=0.05) for row in entry.verdict.rules if row.metric == "refusal_rate")
+    empty = replace(entry, verdict=replace(entry.verdict, rules=rows))
+    changed = replace(report, entries=tuple(empty if one is entry else one for one in report.entries))
+    text = unescape(text_of(render(changed)))
+    [line] = next(one.rules for one in budgets.view(changed) if one.label == "TIES")
+    assert line.side == "at least" and f" {line.value} at least {line.bound} {line.limit} " in text
+    assert f"Remark : {line.remark}" in text and line.remark.startswith("cannot fail")
+    assert f"bound at least {line.bound}," in render(changed)
+
+
+def test_policies_of_one_name_are_told_apart_by_their_digest(report: ReportInput) -> None:
+    digests = {entry.verdict.policy for entry in report.merges if entry.verdict is not None}
+    assert len(digests) == 1
+    assert verdicts.view(report).summary.endswith(f" under demo ({digests.pop()[:12]}).")
+    entries = tuple(
+        replace(entry, verdict=replace(entry.verdict, policy="f" * 64)) if entry.label == "TIES" else entry
+        for entry in report.entries
+    )
+    assert verdicts.view(replace(report, entries=entries)).summary.endswith(" under demo.")
+
+
+def test_the_validity_gate_of_aqi_is_said_once(report: ReportInput) -> None:
+    def with_gate(entry: Entry, words: dict[str, str]) -> Entry:
+        metrics = tuple(
+            replace(row, valid=True, valid_reason=words[row.metric]) if row.metric in words else row
+            for row in entry.audit.metrics
+        )
+        return replace(entry, audit=replace(entry.audit, metrics=metrics))
+
+    def page(**words: str) -> str:
+        return text_of(render(replace(report, entries=tuple(with_gate(entry, words) for entry in report.entries))))
+
+    same = page(aqi_log_j="above the base GATE", aqi_paper="above the base GATE")
+    assert same.count("Validity gate, the same for both forms: passed: above the base GATE.") == 1
+    assert same.count("GATE.") == 1
+    other = page(aqi_log_j="above the base GATE", aqi_paper="elsewhere GATE")
+    assert other.count("GATE.") == 2
+    assert "above the base, the unaligned model it was made from" in same
+
+
+def test_the_counts_of_aqi_are_pairs(report: ReportInput) -> None:
+    counts = {column.metric: column.n for column in comparison.columns(report)}
+    assert counts["aqi_log_j"].endswith(" pairs") and not counts["refusal_rate"].endswith(" pairs")
