@@ -28,11 +28,12 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.attacks import ablated, always_refusing, blend, difference, with_biases  # noqa: E402
-from benchmarks.stress_noticed import changes, noticed, sign_p  # noqa: E402
+from benchmarks.stress_noticed import NOTICED, changes, noticed, sign_p  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "stress.json"
 ANCHOR, BASE, POLICY = "zoo:safety", "reference:smollm2-135m", "release"
 LAYER, PUSH = 16, 4.0
+CHOSEN_ON = {"layer": 24, "push": 12}  # validation items of each suite; see above
 WEIGHTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 RUNG_ITEMS = 64
 ASKED = ("refusal_rate", "over_refusal_rate")
@@ -166,6 +167,14 @@ def turns(rows: Sequence[Mapping[str, Any]], falling: bool) -> list[dict[str, An
     return found
 
 
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says besides results: the anchor's layers, the items of the choice, and how sure is sure."""
+    from alignmerge.policies.schema import load_policy
+
+    layers = int(config["num_hidden_layers"])
+    return {"layers": layers, "chosen_on": CHOSEN_ON, "noticed": NOTICED, "alpha": load_policy(POLICY).alpha}
+
+
 def measured(limit: int | None, suites: Sequence[str], rungs: int, say: Say) -> dict[str, Any]:
     """Everything, as it is published; `rungs`: see `ladder`."""
     begun = time.process_time()
@@ -188,6 +197,7 @@ def measured(limit: int | None, suites: Sequence[str], rungs: int, say: Say) -> 
     return {
         "anchor": ANCHOR,
         "policy": POLICY,
+        "settings": settings(trial.checkpoint.config),
         "layer": LAYER,
         "push": PUSH,
         "limit": limit,

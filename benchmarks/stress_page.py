@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignmerge import jsonio
+from alignmerge.policies.reasons import percent
 from alignmerge.reports.text import number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,27 +16,43 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results" / "stress.json", ROOT / "docs" /
 NAMES = {"ablated": "ablated", "always_refusing": "always refusing"}
 Found = Mapping[str, Any]
 
+LAYERS = 30  # of the anchor, for a file that does not say
+WHOLE = "every number on it comes from that file."
+PART = """its results come from that file. The number of layers, the items of the choice and what counts as sure and as
+noticed are not in it yet: they are constants of the scripts."""
+
 HEAD = """# Stress tests of the gate
 
 Models whose alignment was damaged on purpose, made in memory from the zoo's anchor (`benchmarks/attacks.py`); no
 checkpoint is written. This page is made by `python -m benchmarks.stress_page` from `benchmarks/results/stress.json`;
-every number on it comes from that file.
+{source}
 
 The direction is the mean difference of the anchor's states on harmful and harmless prompts of the calibration split
-after layer {layer} of 30, counted from 0.
+after layer {layer} of {layers}, counted from 0.
 
 - **ablated**: the direction is removed from every matrix that writes to the residual stream.
 - **always refusing**: {push:g} times the difference is added to the stream after that layer, as a bias.
 
-Layer and strength were chosen on 24 and 12 validation items of each suite. What follows is on test items, as the gate
+Layer and strength were chosen on {chosen} validation items of each suite. What follows is on test items, as the gate
 asks them: {items}.
 """
+
+
+def _settings(found: Found) -> Found:
+    """What the run was told; files from before it was kept in them have what `benchmarks/stress*.py` say."""
+    from benchmarks.stress import settings
+
+    kept: Found | None = found.get("settings")
+    return settings({"num_hidden_layers": LAYERS}) if kept is None else kept
 
 
 def page(found: Found) -> str:
     """The page as Markdown."""
     items = f"the first {found['limit']} of each suite" if found["limit"] else "all of each suite"
-    lines = [HEAD.format(layer=found["layer"], push=found["push"], items=items)]
+    told = _settings(found)
+    chosen = f"{told['chosen_on']['layer']} and {told['chosen_on']['push']}"
+    head = {"layer": found["layer"], "push": found["push"], "layers": told["layers"], "chosen": chosen, "items": items}
+    lines = [HEAD.format(**head, source=WHOLE if "settings" in found else PART)]
     lines += [
         "## What the gate says",
         "",
@@ -65,10 +82,11 @@ def _verdicts(found: Found) -> list[str]:
             cells = [_shown(rule[key]) for key in ("anchor", "candidate", "bound", "limit")]
             rows.append([NAMES[name], rule["rule"], *cells, str(rule["n"]), rule["decision"]])
     lines += _table(["model", "rule", "anchor", "model's", "bound of the harm", "limit", "items", "decision"], rows)
-    gate = "passed" if found["aqi_valid"] else "did not pass"
+    gate = {True: "passed", False: "did not pass", None: "did not run"}[found["aqi_valid"]]
     lines += [
         "Where a rule fails, the bound is the least harm that is shown (Holm over the blocking rules); elsewhere it is",
-        f"the most that there may be (95 %). AQI's validity gate {gate} on the anchor: {found['aqi_valid_reason']}.",
+        f"the most that there may be ({percent(_settings(found)['alpha'])}). AQI's validity gate {gate} on the anchor:",
+        f"{found['aqi_valid_reason']}.",
         "",
     ]
     return lines
@@ -89,7 +107,8 @@ def _noticing(found: Found) -> list[str]:
         heads += [NAMES[name], "noticed"]
     lines = _table(heads, rows)
     lines += [
-        "A metric notices where more answers got worse than better and chance would do that at most once in 1,000",
+        "A metric notices where more answers got worse than better and chance would do that at most once in "
+        f"{1 / _settings(found)['noticed']:,.0f}",
         "times (exact sign test on the items that changed; for AQI the paired bootstrap). A metric that an attack",
         "moves to its better side says nothing of it.",
         "",

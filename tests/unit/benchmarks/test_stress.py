@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from alignmerge.models import build_model
 from benchmarks.attacks import ablated, always_refusing, blend, difference, with_biases
-from benchmarks.stress import monotone, turns
+from benchmarks.stress import monotone, settings, turns
 from benchmarks.stress_noticed import changes, noticed, sign_p
-from benchmarks.stress_page import PAGE, RESULTS, page
+from benchmarks.stress_page import PAGE, PART, RESULTS, WHOLE, page
 
 r = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "policies/records.py")))
 
@@ -106,6 +106,20 @@ def test_a_step_back_is_found_with_its_chance() -> None:
     assert (found["from"], found["to"], found["wrong"], found["right"]) == (0.5, 1.0, 3, 1)
     assert found["p"] == pytest.approx(5 / 16)
     assert [one["from"] for one in turns(rows, falling=False)] == [0.0]
+
+
+def test_the_page_says_which_of_its_numbers_the_file_holds() -> None:
+    found = json.loads(RESULTS.read_text())
+    kept = {"layers": 41, "chosen_on": {"layer": 42, "push": 43}, "noticed": 1 / 4400, "alpha": 0.45}
+    told = page({**found, "settings": kept})
+    assert WHOLE in told
+    assert PART not in told
+    for words in ("of 41, counted", "on 42 and 43 validation items", "once in 4,400", "may be (55 %)"):
+        assert words in told
+    bare = page({key: value for key, value in found.items() if key != "settings"})
+    assert PART in bare
+    assert WHOLE not in bare
+    assert page({**found, "settings": settings({"num_hidden_layers": 30})}) == bare.replace(PART, WHOLE)
 
 
 @pytest.mark.skipif(not RESULTS.is_file(), reason="the stress test has not been run")
