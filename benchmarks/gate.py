@@ -44,8 +44,9 @@ def _record(name: str, scores: list[float]) -> AuditRecord:
         for at, value in enumerate(scores)
     )
     result = MetricResult("refusal_rate", "s", "rate", "higher", sum(scores) / len(scores), len(scores), 0)
+    use = SuiteUse("s", "1", "d" * 64, "test", len(items), len(items))
     return AuditRecord(
-        name.encode().hex().ljust(64, "0"), name, (SuiteUse("s", "1", "d" * 64, "test", 1, 1),), (result,), items,
+        name.encode().hex().ljust(64, "0"), name, (use,), (result,), items,
         {"digest": "t"}, {"digest": "s"}, {"digest": "e", "kind": "transformers"}, 0, {}, "2026-01-01T00:00:00+00:00",
     )  # fmt: skip
 

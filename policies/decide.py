@@ -1,7 +1,7 @@
 """The decision: audit records against a policy, rule by rule. Pure: no files, no clock, no chance.
 
-- A rule passes only if its one-sided upper bound of the harm is finite and inside the limit (inclusive). PASS wants
-  that of every rule, which is an intersection-union test and needs no correction.
+- A rule passes only if the harm that was measured and its one-sided upper bound are finite and inside the limit
+  (inclusive). PASS wants that of every rule, which is an intersection-union test and needs no correction.
 - A blocking rule fails only if Holm's procedure over all blocking rules of the policy rejects "the harm is inside the
   limit"; the family is what the policy names, not what happened to be measured.
 - Everything between, and everything missing, is inconclusive.
@@ -20,10 +20,10 @@ from alignmerge.auditor.statistics import holm
 from alignmerge.errors import AlignMergeError
 from alignmerge.policies import reasons
 from alignmerge.policies.demands import demanded
-from alignmerge.policies.evidence import SAME_CHECKPOINT, check_comparable, cleaned, other_split
+from alignmerge.policies.evidence import SAME_CHECKPOINT, check_comparable, check_set, cleaned, other_split
 from alignmerge.policies.excuses import waive
 from alignmerge.policies.lineage import added
-from alignmerge.policies.measure import Missing, Sample, measure
+from alignmerge.policies.measure import Missing, Sample, measure, only_result
 from alignmerge.policies.model import PAIRED, Policy, Rule, policy_digest, rule_alpha
 from alignmerge.policies.references import References, needs_lineage
 from alignmerge.policies.signoff import Approval
@@ -198,10 +198,11 @@ def demotion(rule: Rule, anchor: AuditRecord | None) -> str:
     """
     if not rule.only_if_valid or anchor is None:
         return ""
-    result = anchor.result(rule.metric)
+    result = only_result(rule, anchor)
     if result is None or result.value is None or result.valid is True:
         return ""
-    return result.valid_reason or "its validity gate did not pass on the anchor"
+    how = "did not run" if result.valid is None else "did not pass"
+    return result.valid_reason or f"its validity gate {how} on the anchor"
 
 
 def limit_of(rule: Rule, anchor: AuditRecord | None) -> float:
@@ -209,10 +210,13 @@ def limit_of(rule: Rule, anchor: AuditRecord | None) -> float:
 
     Raises:
         Missing: it is stated in standard errors that were not measured.
+        RecordError: the standard error is not that of its replicates.
     """
     if rule.limit_in == "metric_units":
         return -rule.limit if rule.kind == "min" else rule.limit
-    result = None if anchor is None else anchor.result(rule.metric)
+    result = None if anchor is None else only_result(rule, anchor)
+    if anchor is not None and result is not None:
+        check_set(anchor, result)
     error = None if result is None else result.standard_error
     if error is None or not (math.isfinite(error) and error >= 0):
         raise Missing(f"{rule.metric} has no standard error on the anchor to measure the limit in")
@@ -234,14 +238,16 @@ def _decided(policy: Policy, case: _Case, failing: bool, levels: Mapping[str, fl
     if case.missing:
         reason = f"{reasons.observed(rule, sample.seen, _shown(sample, case.limit))}; {case.missing}"
         return _result(case, "inconclusive", reason, upper, case.needs)
-    if inside(upper, case.limit):
+    held = inside(upper, case.limit)
+    if held and inside(sample.seen.harm, case.limit):  # a record states a set's value beside its replicates
         return _result(case, "pass", _reason(case, sample, upper, case.alpha, True), upper, None)
     if failing:
         return _result(case, "fail", _reason(case, sample, lower, fail_alpha, False), lower, None)
     if not case.blocks and case.p <= case.alpha:
         return _result(case, "warn", _reason(case, sample, lower, fail_alpha, False), lower, None)
-    needs = sample.needs(case.limit, case.alpha, policy.alpha / max(len(levels), 1))
-    reason = f"{_reason(case, sample, upper, case.alpha, True)}; {_wanted(needs)}"
+    needs = None if held else sample.needs(case.limit, case.alpha, policy.alpha / max(len(levels), 1))
+    why = "what was measured is over the limit, wherever its bound is" if held else _wanted(needs)
+    reason = f"{_reason(case, sample, upper, case.alpha, True)}; {why}"
     return _result(case, "inconclusive", reason, upper, needs)
 
 

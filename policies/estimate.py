@@ -43,12 +43,12 @@ def estimates(policy: Policy, candidate: AuditRecord, anchor: AuditRecord) -> tu
 
 def unmeasured(policy: Policy, anchor: AuditRecord) -> dict[str, str]:
     """Why a rule cannot be measured on items like those of the anchor's audit, by rule id."""
-    out = {}
+    out, anchor = {}, cleaned(anchor)
     for rule in policy.rules:
         try:
             _check_against(rule)
             limit_of(rule, anchor)
-            found = result_of(rule, cleaned(anchor), "anchor")
+            found = result_of(rule, anchor, "anchor")
             if problem := _unscored(policy, found.scored, found.unscored):
                 out[rule.id] = problem
         except Missing as problem_found:

@@ -5,16 +5,20 @@ failing as the best. So an answer nobody can read never helps, and never convict
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from alignmerge import jsonio
-from alignmerge.auditor.record import AuditRecord, MetricResult
+from alignmerge.auditor.record import AuditRecord, MetricResult, SuiteUse
 from alignmerge.errors import RecordError
 
 Key = tuple[str, str]  # suite, item
 _TOLERANCE = 1e-6
+_ROUNDING = 1e-9  # of a deviation of replicates that are all equal
+_PART = re.compile(r"#\d+$")  # a row of a metric that scores the parts of an item: `ITEM#0`, `ITEM#1`
 # Methods, budgets and readers may choose on the other splits; only here has nothing been chosen.
 DECIDING_SPLIT = "test"
 ALL_SUITES = "all"  # the suite of a metric whose items come from several
@@ -142,7 +146,8 @@ def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
     """Score of each item of a metric on its suite, None where it could not be scored, in the order of the keys.
 
     Raises:
-        RecordError: an item twice, of a suite that the record does not name, or a summary that contradicts its items.
+        RecordError: an item twice, of a suite that the record does not name, more items than that suite was asked, or a
+            summary that contradicts its items.
     """
     scores: dict[Key, float | None] = {}
     everywhere, rate = result.suite == ALL_SUITES, result.unit == "rate"
@@ -160,8 +165,49 @@ def rows(record: AuditRecord, result: MetricResult) -> dict[Key, float | None]:
             f"audit of {record.name}: it holds items of suite {min(stray)!r}, which it does not name; audit again"
         )
     if scores:
+        _check_asked(record, result.metric, scores)
         _check_summary(record, result, found, len(scores))
     return dict(sorted(scores.items()))
+
+
+def _check_asked(record: AuditRecord, metric: str, scores: Mapping[Key, float | None]) -> None:
+    counts = Counter(suite for suite, _ in scores)
+    for use in record.suites:
+        if counts[use.name] > use.items:
+            found = len({_PART.sub("", item) for suite, item in scores if suite == use.name})
+            _check_count(record, metric, use, found)
+
+
+def _check_count(record: AuditRecord, metric: str, use: SuiteUse, found: int) -> None:
+    if found > use.items:
+        raise RecordError(
+            f"audit of {record.name}: {metric} is of {found} items of suite {use.name!r}, of which only {use.items} "
+            "were asked; audit again"
+        )
+
+
+def check_set(record: AuditRecord, result: MetricResult) -> None:
+    """Nothing, when a set-level result agrees with its own replicates and with what was asked.
+
+    Where the value lies among the replicates says nothing: resampling pairs moves a separation.
+
+    Raises:
+        RecordError: its standard error is not their standard deviation, or it counts more pairs than were asked.
+    """
+    values, error = result.replicates, result.standard_error
+    if len(values) < 2:
+        return
+    if error is not None:
+        mean = math.fsum(values) / len(values)
+        deviation = math.dist(values, [mean] * len(values)) / math.sqrt(len(values) - 1)
+        if not math.isclose(error, deviation, rel_tol=_TOLERANCE, abs_tol=_ROUNDING):
+            raise RecordError(
+                f"audit of {record.name}: the standard error of {result.metric} is {error:.6g}, the standard deviation "
+                f"of its replicates {deviation:.6g}; audit again"
+            )
+    for use in record.suites:
+        if use.name in (result.suite, *result.suite.split("/")):  # pairs of `SUITE/SUITE`
+            _check_count(record, result.metric, use, result.scored + result.unscored)
 
 
 def _check_summary(record: AuditRecord, result: MetricResult, found: list[float], total: int) -> None:

@@ -8,7 +8,7 @@ from alignmerge.auditor import power
 from alignmerge.policies.extending import Change
 from alignmerge.policies.fixes import nearest_fix
 from alignmerge.policies.model import DIRECTION, PAIRED, Evidence, Policy, Rule, rule_alpha
-from alignmerge.policies.reasons import percent, plain, spoken
+from alignmerge.policies.reasons import many, percent, plain, spoken
 from alignmerge.policies.verdict import RuleDecision, Verdict
 from alignmerge.terminal import printable
 
@@ -29,7 +29,7 @@ def verdict_lines(verdict: Verdict, who: str = "") -> list[str]:
     parts = [f"{counts[decision]} {decision}" for decision in _ORDER if counts[decision]]
     if waived := sum(rule.waived for rule in verdict.rules):
         parts.append(f"{waived} waived")
-    lines.append(f"  {len(verdict.rules)} rules: {', '.join(parts)}")
+    lines.append(f"  {many(len(verdict.rules), 'rule')}: {', '.join(parts)}")
     for use in verdict.waivers:
         mark = "waiver" if use.applied else "warning: waiver"
         lines.append(f"  {mark} of {use.rule} by {use.approver} until {use.expires}: {use.outcome}")
@@ -84,7 +84,9 @@ def rule_lines(policy: Policy, rule: Rule) -> list[str]:
         f"decided {_sure(policy, rule)} on at least {rule.min_items} items."
     ]
     if rule.only_if_valid:
-        lines.append("  It warns instead of blocking where the anchor's value did not pass the validity gate.")
+        lines.append(
+            "  It warns instead of blocking where the anchor's value did not pass the validity gate, or none ran."
+        )
     if rule.evidence == "declared":
         lines.append("  It also takes audits whose checkpoint digest is only declared: imported, or of a served model.")
     found = decidability(policy, rule)
@@ -130,7 +132,7 @@ def policy_lines(policy: Policy, extends: str | None = None, changes: Sequence[C
     lines = [f"{policy.name}: {policy.summary}", ""]
     if extends is not None:
         lines += [f"It extends {extends}{' and changes:' if changes else ' and changes nothing of it.'}"]
-        lines += [_change(one) for one in changes]
+        lines += [f"  {change_text(one)}" for one in changes]
         lines.append("")
     for rule in policy.rules:
         lines += rule_lines(policy, rule)
@@ -155,9 +157,10 @@ def policy_lines(policy: Policy, extends: str | None = None, changes: Sequence[C
     return [printable(line) for line in lines]
 
 
-def _change(change: Change) -> str:
+def change_text(change: Change) -> str:
+    """A change to the policy that is extended, and whether it loosens it."""
     what = f"{change.rule}: {change.text}" if change.rule else change.text
-    return f"  {'LOOSENS ' if change.loosens else ''}{what}"
+    return f"{'LOOSENS ' if change.loosens else ''}{what}"
 
 
 def _evidence(evidence: Evidence) -> str:

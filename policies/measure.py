@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from alignmerge.auditor import bootstrap, power, statistics
 from alignmerge.auditor.record import AuditRecord, MetricResult
 from alignmerge.errors import RecordError
-from alignmerge.policies.evidence import ALL_SUITES, Key, Pair, check_reference, paired, rows
+from alignmerge.policies.evidence import ALL_SUITES, Key, Pair, check_reference, check_set, paired, rows
 from alignmerge.policies.model import DIRECTION, PAIRED, Rule
 
 
@@ -52,18 +52,31 @@ class Sample:
     needs: Callable[[float, float, float], int | None]
 
 
+def only_result(rule: Rule, record: AuditRecord) -> MetricResult | None:
+    """The one result in a record that the rule is about; None where it holds none or several."""
+    found = _results(rule, record)
+    return found[0] if len(found) == 1 else None
+
+
+def _results(rule: Rule, record: AuditRecord) -> list[MetricResult]:
+    """The metric's results that the rule may mean: on its suite, else over all suites."""
+    results = [row for row in record.metrics if row.metric == rule.metric]
+    found = [row for row in results if rule.suite in (None, row.suite)]
+    return found or [row for row in results if row.suite == ALL_SUITES]
+
+
 def result_of(rule: Rule, record: AuditRecord, role: str) -> MetricResult:
     """The metric's result in a record.
 
     Raises:
         Missing: it was not measured, not on the rule's suite alone, or nothing could be scored.
-        RecordError: its direction is not the metric's, so the record is not of this metric.
+        RecordError: its direction is not the metric's, so the record is not of this metric, or it contradicts its own
+            replicates.
     """
     results = [row for row in record.metrics if row.metric == rule.metric]
     if not results:
         raise Missing(f"{rule.metric} was not measured on the {role}")
-    found = [row for row in results if rule.suite in (None, row.suite)]
-    found = found or [row for row in results if row.suite == ALL_SUITES]
+    found = _results(rule, record)
     if len(found) != 1:
         asked = ", ".join(sorted(row.suite for row in results))
         told = f"not on suite {rule.suite}" if rule.suite else "each of which would decide alone; name one as suite"
@@ -73,6 +86,7 @@ def result_of(rule: Rule, record: AuditRecord, role: str) -> MetricResult:
         raise RecordError(f"audit of {record.name}: {rule.metric} is said to be better {result.direction}; it is not")
     if result.value is None or result.scored <= 0:
         raise Missing(f"{rule.metric} has no value on the {role}: {result.reason or 'nothing could be scored'}")
+    check_set(record, result)
     return result
 
 

@@ -38,6 +38,11 @@ def percent(alpha: float) -> str:
     return f"{100 * (1 - alpha):.4g} %"
 
 
+def many(count: int, one: str) -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{count} {one if count == 1 else one + 's'}"
+
+
 def counted(unscored: int) -> str:
     """A clause on unscored items, or nothing."""
     if not unscored:

@@ -5,6 +5,7 @@ A file may say more than a `Policy` holds: `extends` and `overrides` (extending.
 """
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -158,8 +159,15 @@ def _expanded(entry: RuleEntry) -> Iterator[Rule]:
             }
         )
     for one in entry.categories:
-        slug = re.sub(r"[^a-z0-9]+", "-", one.category.lower()).strip("-")
-        yield rule.model_copy(update={"id": f"{entry.id}.{slug}", **one.model_dump()})
+        yield rule.model_copy(update={"id": f"{entry.id}.{_slug(one.category)}", **one.model_dump()})
+
+
+def _slug(category: str) -> str:
+    """A category's part of a rule's id. Where letters are lost, the beginning of its SHA-256 tells it from others."""
+    slug = re.sub(r"[^a-z0-9]+", "-", category.lower()).strip("-")
+    if slug and category.isascii():
+        return slug
+    return "-".join(part for part in (slug, hashlib.sha256(category.encode()).hexdigest()[:8]) if part)
 
 
 def _message(document: yamlio.Document, error: ValidationError) -> str:

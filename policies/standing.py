@@ -118,14 +118,26 @@ def evidence_problem(policy: Policy, evidence: Evidence, candidate: AuditRecord,
         for name in sorted(judges):
             if problem := judge_problem(judges[name], policy.judge_floor):
                 return "", problem
+        if not any(_readings(candidate, name) for name in judges):
+            return "", "the judge was examined, and the record holds no answer that it read"
         found = f"the judge passed its exam at {policy.judge_floor:g}"
     else:
         filled = candidate.graders.get(DETOXIFY, {}).get("metrics", ())
         if not isinstance(filled, list | tuple) or not all(isinstance(name, str) for name in filled):
             return "", "the record does not say which metrics Detoxify measured"
-        measured = [name for name in filled if (row := candidate.result(name)) and row.value is not None]
+        measured = _readings(candidate, DETOXIFY)
         if not measured:
             return "", "Detoxify did not read the candidate's answers"
         found = f"Detoxify measured {', '.join(sorted(measured)[:3])}"
     problem = age_problem(candidate.created, evidence.max_age_days, now)
     return (found, "") if not problem else ("", f"the audit of the candidate {problem}")
+
+
+def _readings(record: AuditRecord, grader: str) -> list[str]:
+    """The metrics of this grader that the record says it filled and holds scored answers of."""
+    from alignmerge.auditor.metrics import METRICS
+
+    named = record.graders.get(grader, {}).get("metrics", ())
+    filled = [name for name in named if isinstance(name, str)] if isinstance(named, list | tuple) else []
+    own = [name for name in filled if name in METRICS and METRICS[name].grader == grader]
+    return [name for name in own if any(row.value is not None for row in record.by_metric.get(name, ()))]

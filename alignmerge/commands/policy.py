@@ -21,19 +21,21 @@ def check(file: str, as_json: bool) -> int:
     Things that are allowed and probably not meant are printed as warnings, and exit 0.
     """
     from alignmerge.policies.lint import lint
+    from alignmerge.policies.reasons import many
     from alignmerge.policies.registered import REGISTERED
     from alignmerge.policies.schema import policy_digest, policy_json, read_policy
     from alignmerge.terminal import printable
 
     read = read_policy(file)
     policy = read.policy
-    warnings = lint(policy, REGISTERED)
+    warnings = lint(policy, REGISTERED, read.extends, read.changes)
     if as_json:
         value = {"digest": policy_digest(policy), "policy": policy_json(policy), "extends": read.extends}
         click.echo(jsonio.canonical({**value, "warnings": warnings}).decode())
         return 0
     blocking = sum(1 for rule in policy.rules if rule.severity == "block") + len(policy.required_evidence)
-    click.echo(f"{policy.name}: valid; {len(policy.rules)} rules, {blocking} requirements block")
+    blocks = f"{many(blocking, 'requirement')} {'blocks' if blocking == 1 else 'block'}"
+    click.echo(f"{policy.name}: valid; {many(len(policy.rules), 'rule')}, {blocks}")
     click.echo(f"sha256 {policy_digest(policy)}")
     for warning in warnings:
         click.echo(printable(f"warning: {warning}"), err=True)

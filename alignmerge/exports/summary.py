@@ -5,7 +5,7 @@ from collections import Counter
 
 from alignmerge.exports.outcome import Outcome, worst_first
 from alignmerge.policies.fixes import nearest_fix
-from alignmerge.policies.reasons import figure
+from alignmerge.policies.reasons import figure, many
 from alignmerge.policies.verdict import RuleResult, Verdict
 from alignmerge.terminal import printable
 
@@ -53,7 +53,7 @@ def _verdict(verdict: Verdict, who: str) -> list[str]:
         f"## AlignMerge: {verdict.decision}",
         "",
         f"**{plain(verdict.subject_name)}** {meaning} Policy {plain(verdict.policy_name)}; "
-        f"{len(verdict.rules)} rules: {tally or 'none'}.",
+        f"{many(len(verdict.rules), 'rule')}: {tally or 'none'}.",
         "",
         "| rule | decision | value | bound | limit | items | why |",
         "|---|---|---:|---:|---:|---:|---|",

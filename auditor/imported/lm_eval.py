@@ -104,7 +104,8 @@ def _task(
     digest = jsonio.digest(_settings(path, value, task, rows))
     total = counted_in(where, counted, "original") or count or 0
     version = str(mapping(str(path), value, "versions").get(task, "unknown"))
-    return SuiteUse(f"{TOOL}/{task}", version, digest, "test", count or 0, total), metrics, items
+    asked = count if count is not None else len({row["doc_id"] for row in rows or ()})
+    return SuiteUse(f"{TOOL}/{task}", version, digest, "test", asked, max(total, asked)), metrics, items
 
 
 def _values(where: str, summary: Any) -> Iterator[tuple[str, float]]:

@@ -42,7 +42,7 @@ def test_F10_one_replicate_that_is_not_a_number_never_passes(spoil: float) -> No
     record = r.audit(results=[r.aqi(1.0, good)])
     assert r.verdict(policy, record, record).decision == "PASS"
     assert r.verdict(policy, r.audit(results=[r.aqi(1.0, [spoil, *good[1:]])]), record).exit_code == 4
-    assert r.verdict(policy, record, r.audit(results=[r.aqi(1.0, good, error=spoil)])).exit_code == 4
+    assert r.verdict(policy, record, r.audit(results=[r.aqi(1.0, good, standard_error=spoil)])).exit_code == 4
 
 
 def gate(folder: Path, *extra: str) -> int:

@@ -60,6 +60,13 @@ def test_logs_of_inspect(tmp_path: Path) -> None:
     assert check(tmp_path, path, json.loads(path.read_text())) > 50
 
 
+def test_a_run_that_does_not_count_its_items_asked_those_of_its_samples(tmp_path: Path) -> None:
+    path = lm_eval_run(tmp_path, [1.0, 0.0, 1.0], **{"n-samples": {"sums": {}}})
+    (found,) = read_files([path, tmp_path / f"samples_sums_{DATE}.jsonl"], Directions())
+    (use,) = found.suites
+    assert (use.items, use.of) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

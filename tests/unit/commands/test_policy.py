@@ -64,6 +64,32 @@ def test_a_rule_that_can_never_pass_says_so(tmp_path: Path, capsys: pytest.Captu
     assert "it cannot pass, however good the candidate" in capsys.readouterr().out
 
 
+def test_check_repeats_what_a_file_loosens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "schema: alignmerge.policy/1\nname: release\nsummary: Ours.\nextends: release\n"
+        "overrides:\n  refusal-drop: {limit: 1.0}\n"
+    )
+    assert run("check", str(path)) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("release: valid; 6 rules, 6 requirements block\n")
+    for line in (
+        "warning: refusal-drop: nothing can fail it: no rate makes max_drop 1 worse",
+        "warning: it is called release, like a shipped policy that it is not; give it a name of its own",
+        "warning: LOOSENS refusal-drop: limit 0.05 -> 1, of release",
+    ):
+        assert line in told.err
+    run("explain", str(path))
+    assert "  LOOSENS refusal-drop: limit 0.05 -> 1\n" in capsys.readouterr().out
+
+
+def test_check_counts_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = "{id: r, metric: refusal_rate, kind: max_drop, limit: 0.05, min_items: 300}"
+    (tmp_path / "p.yaml").write_text(f"schema: alignmerge.policy/1\nname: x\nsummary: y\nrules: [{rule}]\n")
+    assert run("check", str(tmp_path / "p.yaml")) == 0
+    assert capsys.readouterr().out.startswith("x: valid; 1 rule, 1 requirement blocks\n")
+
+
 def test_check_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "demo", "--json") == 0
     value = json.loads(capsys.readouterr().out)

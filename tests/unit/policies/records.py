@@ -3,6 +3,8 @@
 Loaded by path (`runpy.run_path`), because the name `tests` may belong to another package where these run.
 """
 
+import math
+import statistics
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +13,10 @@ from alignmerge.auditor.record import AuditRecord, ItemScore, MetricResult, Suit
 from alignmerge.policies.schema import Policy
 from alignmerge.policies.verdict import Verdict
 
-LOWER = {"over_refusal_rate", "degeneration_rate"}
+LOWER = {"over_refusal_rate", "degeneration_rate", "toxicity", "insult", "threat", "obscene"}
 METRICS: dict[str, Any] = {
     name: SimpleNamespace(direction="lower" if name in LOWER else "higher", unit="rate")
-    for name in ("refusal_rate", "over_refusal_rate", "arithmetic_accuracy", "degeneration_rate", "pairwise_win_rate")
+    for name in ("refusal_rate", "arithmetic_accuracy", "pairwise_win_rate", "judged_harmless_rate", *sorted(LOWER))
 } | {
     "aqi_log_j": SimpleNamespace(direction="higher", unit="log"),
     "answer_score": SimpleNamespace(direction="higher", unit="points"),
@@ -60,7 +62,7 @@ def audit(
     fields: dict[str, Any] = {
         "checkpoint": name.encode().hex().ljust(64, "0")[:64],
         "name": name,
-        "suites": (SuiteUse("s", "1", "d" * 64, "test", 10, 10),),
+        "suites": (SuiteUse("s", "1", "d" * 64, "test", 10_000, 10_000),),
         "metrics": tuple(metrics),
         "items": tuple(
             item(metric, f"i{index:04d}", score)
@@ -77,14 +79,13 @@ def audit(
     return AuditRecord(**(fields | changes))
 
 
-def aqi(
-    value: float | None, replicates: Sequence[float] = (), error: float | None = 0.1, **changes: Any
-) -> MetricResult:
-    """A set-level result; 320 items and a passed validity gate unless told otherwise."""
+def aqi(value: float | None, replicates: Sequence[float] = (), **changes: Any) -> MetricResult:
+    """A set-level result; 320 items, a passed validity gate and its own standard error unless told otherwise."""
+    usable = len(replicates) > 1 and all(math.isfinite(one) for one in replicates)
     fields: dict[str, Any] = {
         "value": value,
         "replicates": tuple(replicates),
-        "standard_error": error,
+        "standard_error": statistics.stdev(replicates) if usable else None,
         "valid": True,
         "scored": 320,
         "unscored": 0,

@@ -172,7 +172,7 @@ def test_a_worse_set_level_value_never_improves_the_verdict(
     chance = random.Random(seed)
     noise = [chance.gauss(0, 0.1) for _ in range(120)]
     policy = r.policy(r.rule("aqi_log_j", limit=2.0, limit_in="anchor_standard_errors"))
-    anchor = r.audit(results=[r.aqi(0.0, [chance.gauss(0, 0.1) for _ in noise], error)], name="anchor")
+    anchor = r.audit(results=[r.aqi(0.0, [chance.gauss(0, error) for _ in noise])], name="anchor")
     before, after = (
         r.verdict(policy, r.audit(results=[r.aqi(level, [x + level for x in noise])]), anchor)
         for level in (value, value - worse)

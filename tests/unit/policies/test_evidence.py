@@ -117,6 +117,31 @@ def test_items_of_a_suite_that_the_record_does_not_name_are_of_no_known_split() 
             r.verdict(RULE, candidate, anchor)
 
 
+def test_more_items_than_were_asked_are_of_no_known_suite() -> None:
+    def of(items: int) -> tuple[SuiteUse, ...]:
+        return (SuiteUse("s", "1", "d" * 64, "test", items, 320),)
+
+    assert r.verdict(RULE, refusing(320, suites=of(320)), refusing(320, suites=of(320), name="anchor")).exit_code == 0
+    for items in (319, 10, 0):
+        text = f"refusal_rate is of 320 items of suite 's', of which only {items} were asked; audit again"
+        with pytest.raises(RecordError, match=text) as caught:
+            r.verdict(RULE, refusing(320, suites=of(items)), refusing(320, suites=of(320)))
+        assert caught.value.exit_code == 5
+
+
+def test_the_parts_of_an_item_are_one_item() -> None:
+    """IFEval counts instructions, of which an item has several: rows `q7#0`, `q7#1`."""
+    found = refusing(320, suites=(SuiteUse("s", "1", "d" * 64, "test", 160, 320),))
+    parts = replace(found, items=tuple(replace(row, item=f"q{at // 2}#{at % 2}") for at, row in enumerate(found.items)))
+    assert r.verdict(RULE, parts, replace(parts, checkpoint="a" * 64)).exit_code == 0
+    with pytest.raises(RecordError, match="is of 320 items"):
+        r.verdict(
+            RULE,
+            replace(parts, items=tuple(replace(row, item=row.item[1:-2] + row.item[-1]) for row in parts.items)),
+            parts,
+        )
+
+
 def test_the_reason_of_a_missing_value_is_passed_on() -> None:
     gone = r.audit(results=[r.result("refusal_rate", [], reason="the judge never answered")])
     assert (
@@ -283,7 +308,7 @@ def test_F10_what_is_not_finite_is_taken_out_with_the_reason() -> None:
     for broken in (
         r.aqi(float("nan"), [1.0]),
         r.aqi(1.0, [float("inf")]),
-        r.aqi(1.0, [1.0], error=float("nan")),
+        r.aqi(1.0, [1.0], standard_error=float("nan")),
         r.aqi(1.0, [1.0], interval=Interval(0.0, float("inf"), 0.95, "m")),
         r.aqi(float("nan"), [1.0], interval=Interval(0.0, 1.0, 0.95, "m")),
     ):

@@ -1,5 +1,6 @@
 """Policy files: extending a shipped one, short forms, what is refused with its line, and the schema for editors."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,24 @@ def test_extends_does_not_go_in_a_circle(tmp_path: Path, monkeypatch: pytest.Mon
         ("against: root\n    limit_in: anchor_standard_errors", "p.yaml:11: rule 'r': the anchor's standard errors"),
         ("alpha: 0.5", "p.yaml:10: rules.0.alpha: "),
         ("categories: [{category: c, limit: 0.1}]", "p.yaml:10: rules.0.categories.0.min_items: Field required"),
-        ("categories: [{category: '??', limit: 0.1, min_items: 9}]", ""),
+        (
+            "categories: [{category: a b, limit: 0.1, min_items: 9}, {category: A-B, limit: 0.1, min_items: 9}]",
+            "p.yaml:5: id 'r.a-b' is used twice",
+        ),
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(more: str, message: str) -> None:
-    if message:
-        assert refused(HEAD + RULE + f"    {more}\n").startswith(message)
-    else:
-        assert parse(HEAD + RULE + f"    {more}\n").rules[1].id == "r."
+    assert refused(HEAD + RULE + f"    {more}\n").startswith(message)
+
+
+def test_categories_of_any_script_have_ids_of_their_own() -> None:
+    names = ("武器", "毒品", "??", "été", "ôtô", "weapons")
+    rows = ", ".join(f"{{category: '{name}', limit: 0.1, min_items: 9}}" for name in names)
+    found = [rule.id for rule in parse(HEAD + RULE + f"    categories: [{rows}]\n").rules[1:]]
+    assert len(set(found)) == len(names)
+    assert found[0] == "r." + hashlib.sha256("武器".encode()).hexdigest()[:8]
+    assert found[3].startswith("r.t-")
+    assert found[5] == "r.weapons"
 
 
 def test_a_comparison_of_nothing_is_refused() -> None:
@@ -164,6 +175,38 @@ def test_lint_finds_what_is_probably_not_meant() -> None:
     assert lint(parse(HEAD + RULE + "    severity: warn\n"), REGISTERED) == [
         "nothing blocks: no merge can fail under this policy"
     ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "limit", "told"),
+    [
+        ("refusal_rate", "max_drop", 1.0, True),
+        ("refusal_rate", "max_drop", 0.99, False),
+        ("over_refusal_rate", "max_rise", 1, True),
+        ("over_refusal_rate", "max", 1.0, True),
+        ("refusal_rate", "min", 0.0, True),
+        ("refusal_rate", "min", 1.0, False),
+        ("aqi_log_j", "max_drop", 2.0, False),
+    ],
+)
+def test_lint_names_a_limit_that_nothing_can_fail(metric: str, kind: str, limit: float, told: bool) -> None:
+    text = RULE.replace("refusal_rate", metric).replace("max_drop", kind)
+    found = lint(parse(HEAD + text.replace("limit: 0.05", f"limit: {limit}")), REGISTERED)
+    assert (f"r: nothing can fail it: no rate makes {kind} {limit:g} worse" in found) == told
+
+
+def test_lint_tells_what_is_loosened_under_a_shipped_name(tmp_path: Path) -> None:
+    head = HEAD.replace("name: mine", "name: release")
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{head}extends: release\noverrides: {{refusal-drop: {{limit: 1.0}}}}\n")
+    read = read_policy(path)
+    assert lint(read.policy, REGISTERED, read.extends, read.changes) == [
+        "refusal-drop: nothing can fail it: no rate makes max_drop 1 worse",
+        "it is called release, like a shipped policy that it is not; give it a name of its own",
+        "LOOSENS refusal-drop: limit 0.05 -> 1, of release",
+    ]
+    path.write_bytes(schema.shipped_policies()["release"].read_bytes())
+    assert lint(read_policy(path).policy, REGISTERED) == []
 
 
 def test_plan_says_how_many_items_decide() -> None:

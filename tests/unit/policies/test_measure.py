@@ -2,6 +2,7 @@
 
 import math
 import runpy
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from alignmerge.auditor import power
+from alignmerge.auditor.record import SuiteUse
 from alignmerge.auditor.statistics import tango_p_value, wilson_bound
 from alignmerge.errors import RecordError
 from alignmerge.policies.verdict import RuleResult
@@ -36,7 +38,8 @@ AQI_RULE = r.rule(
     "aqi_log_j", id="aqi", limit=2.0, limit_in="anchor_standard_errors", only_if_valid=True, min_items=300
 )
 AQI = r.policy(AQI_RULE)
-BASE = [0.001 * index for index in range(200)]
+STEPS = range(200)
+BASE = [0.1 * step / statistics.stdev(STEPS) for step in STEPS]  # of standard deviation 0.1
 
 
 def set_level(value: float | None, shift: float, name: str = "merge", **changes: Any) -> Any:
@@ -44,9 +47,10 @@ def set_level(value: float | None, shift: float, name: str = "merge", **changes:
     inner = {
         key: changes.pop(key)
         for key in list(changes)
-        if key in ("error", "valid", "valid_reason", "scored", "unscored")
+        if key in ("standard_error", "valid", "valid_reason", "scored", "unscored")
     }
-    return r.audit(results=[r.aqi(value, [x - shift for x in BASE], **inner)], name=name, **(fields | changes))
+    base = changes.pop("base", BASE)
+    return r.audit(results=[r.aqi(value, [x - shift for x in base], **inner)], name=name, **(fields | changes))
 
 
 def test_aqi_is_judged_in_the_anchors_standard_errors() -> None:
@@ -82,10 +86,11 @@ def test_aqi_does_not_block_where_its_gate_did_not_pass(
     assert row.reason.startswith("does not block: its rank was not kept; aqi log j fell by ")
 
 
-def test_a_gate_without_a_reason_is_named_all_the_same() -> None:
-    anchor = set_level(1.0, 0.0, "anchor", valid=False)
+@pytest.mark.parametrize(("valid", "what"), [(False, "did not pass"), (None, "did not run")])
+def test_a_gate_without_a_reason_is_named_all_the_same(valid: bool | None, what: str) -> None:
+    anchor = set_level(1.0, 0.0, "anchor", valid=valid)
     row = only(r.verdict(AQI, set_level(1.0, 0.0), anchor))
-    assert row.reason.startswith("does not block: its validity gate did not pass on the anchor; ")
+    assert row.reason.startswith(f"does not block: its validity gate {what} on the anchor; ")
 
 
 def test_a_gate_that_did_not_pass_demotes_only_rules_that_ask_for_it() -> None:
@@ -121,9 +126,9 @@ def test_a_demoted_rule_leaves_the_family() -> None:
         assert r.verdict(rules, candidate, anchor).rules[0].decision == decision
 
 
-@pytest.mark.parametrize("error", [None, math.nan, math.inf, -0.1])
+@pytest.mark.parametrize("error", [None, math.nan, math.inf])
 def test_aqi_without_a_usable_standard_error(error: float | None) -> None:
-    row = only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", error=error)))
+    row = only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", standard_error=error)))
     assert (row.decision, row.value, row.bound, row.limit, row.n) == ("inconclusive", None, None, 2.0, 0)
     assert row.unit == "anchor standard errors"
     reasons = ("aqi_log_j has no standard error on the anchor to measure the limit in", "aqi_log_j has no value on the")
@@ -131,14 +136,66 @@ def test_aqi_without_a_usable_standard_error(error: float | None) -> None:
 
 
 def test_aqi_with_a_standard_error_of_zero_has_no_room() -> None:
-    assert only(r.verdict(AQI, set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", error=0.0))).decision == "pass"
-    assert only(r.verdict(AQI, set_level(0.9, 0.1), set_level(1.0, 0.0, "anchor", error=0.0))).decision == "fail"
+    flat = set_level(1.0, 0.0, "anchor", base=[1.0] * 200)
+    assert only(r.verdict(AQI, set_level(1.0, 0.0, base=[1.0] * 200), flat)).decision == "pass"
+    assert only(r.verdict(AQI, set_level(0.9, 0.1, base=[1.0] * 200), flat)).decision == "fail"
+
+
+@pytest.mark.parametrize("error", [-0.1, 0.0, 0.0999, 0.1001, 1e300])
+def test_a_standard_error_that_is_not_of_its_replicates_is_refused(error: float) -> None:
+    """Of the anchor it is the budget; a claimed one would be any budget."""
+    text = r"the standard error of aqi_log_j is \S+, the standard deviation of its replicates 0.1; audit again"
+    good, claimed = set_level(1.0, 0.0), set_level(1.0, 0.0, "anchor", standard_error=error)
+    for candidate, anchor in ((good, claimed), (claimed, good)):
+        with pytest.raises(RecordError, match=f"audit of anchor: {text}") as caught:
+            r.verdict(AQI, candidate, anchor)
+        assert caught.value.exit_code == 5
+    close = set_level(1.0, 0.0, "anchor", standard_error=0.1 + 1e-9)
+    assert r.verdict(AQI, good, close).decision == "PASS"
+
+
+@pytest.mark.parametrize("severity", ["block", "warn"])
+@pytest.mark.parametrize("limit_in", ["metric_units", "anchor_standard_errors"])
+def test_a_set_whose_value_is_over_the_limit_does_not_pass_on_its_replicates(severity: str, limit_in: str) -> None:
+    rules = r.policy(AQI_RULE | {"severity": severity, "limit_in": limit_in, "limit": 0.3})
+    verdict = r.verdict(rules, set_level(0.2, -0.1), set_level(9.0, 0.0, "anchor"))
+    row = only(verdict)
+    assert verdict.decision == ("INCONCLUSIVE" if severity == "block" else "WARN")
+    assert (row.decision, row.value, row.bound) == ("inconclusive", pytest.approx(8.8), pytest.approx(-0.1))
+    assert row.needs is None
+    assert row.reason.endswith("; what was measured is over the limit, wherever its bound is")
+    at_limit = r.policy(AQI_RULE | {"limit_in": "metric_units", "limit": 0.5})
+    assert r.verdict(at_limit, set_level(0.5, 0.0), set_level(1.0, 0.0, "anchor")).decision == "PASS"
+
+
+def test_a_set_of_more_pairs_than_were_asked_is_refused() -> None:
+    few = tuple(SuiteUse(name, "1", "d" * 64, "test", items, 400) for name, items in (("a", 320), ("b", 319)))
+    rule = r.policy(AQI_RULE)
+    for suite in ("a/b", "b"):
+        claimed = r.audit(results=[r.aqi(1.0, BASE, suite=suite)], suites=few)
+        with pytest.raises(RecordError, match="aqi_log_j is of 320 items of suite 'b', of which only 319 were asked"):
+            r.verdict(rule, claimed, claimed)
+    whole = r.audit(results=[r.aqi(1.0, BASE, suite="a")], suites=few)
+    assert r.verdict(rule, whole, whole).decision == "PASS"
+
+
+def test_another_suites_result_demotes_no_rule() -> None:
+    """The first result that a record happens to hold is not the one that the rule is about."""
+    decoy = r.aqi(1.0, [10 * one for one in BASE], suite="decoy", valid=False)
+    anchor = r.audit(results=[decoy, r.aqi(1.0, BASE)], name="anchor")
+    row = only(r.verdict(AQI, r.audit(results=[r.aqi(1.0, BASE)]), anchor))
+    assert (row.decision, row.severity) == ("inconclusive", "block")
+    named = r.policy(r.rule(suite="s", only_if_valid=True))
+    good = replace(ANCHOR.metrics[0], valid=True)
+    for metrics in ((good,), (replace(good, suite="decoy", valid=False), good)):
+        row = only(r.verdict(named, refusing(100), replace(ANCHOR, metrics=metrics)))
+        assert (row.decision, row.severity) == ("fail", "block")
 
 
 @pytest.mark.parametrize("valid", [None, False])
 def test_aqi_that_was_not_measured_on_the_anchor_blocks_like_an_absent_one(valid: bool | None) -> None:
     reason = "29 pairs, at least 30 are needed"
-    gone = r.audit(results=[r.aqi(None, error=None, valid=valid, scored=0, unscored=29, reason=reason)], name="anchor")
+    gone = r.audit(results=[r.aqi(None, valid=valid, scored=0, unscored=29, reason=reason)], name="anchor")
     for anchor, text in (
         (gone, f"aqi_log_j has no value on the anchor: {reason}"),
         (r.audit(name="anchor"), "aqi_log_j was not measured on the anchor"),

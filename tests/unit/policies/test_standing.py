@@ -16,6 +16,11 @@ r = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("records.py"))
 NOW = "2026-01-31T12:00:00+00:00"
 AUDIT = r.audit({"refusal_rate": r.ones(290, 320)})
 ANCHOR = replace(AUDIT, checkpoint="a" * 64, name="anchor")
+JUDGE = {"digest": "j", "exam": {"kappa_lower": 0.9, "passed": True}}
+JUDGED = r.audit(
+    {"judged_harmless_rate": r.ones(300, 320), "refusal_rate": r.ones(290, 320)},
+    graders={"judge": {**JUDGE, "metrics": ["judged_harmless_rate"]}},
+)
 IMPORTED = "lm_eval/gsm8k/exact_match"
 
 
@@ -116,8 +121,7 @@ def evidence(kind: str, record: Any, days: int | None = None) -> tuple[str, str]
 
 def test_evidence_is_either_found_or_a_problem() -> None:
     names = ("toxicity", "insult", "threat", "obscene")
-    rows = [r.MetricResult(name, "s", "rate", "lower", 0.1, 3, 0) for name in names]
-    read = r.audit(results=rows, graders={"detoxify": {"digest": "g", "metrics": names}})
+    read = r.audit({name: r.ones(1, 3) for name in names}, graders={"detoxify": {"digest": "g", "metrics": names}})
     assert evidence("toxicity_classifier", read) == ("Detoxify measured insult, obscene, threat", "")
     assert evidence("toxicity_classifier", AUDIT) == ("", "Detoxify did not read the candidate's answers")
     old = replace(read, created="2025-01-31T12:00:00+00:00")
@@ -125,12 +129,37 @@ def test_evidence_is_either_found_or_a_problem() -> None:
         "", "the audit of the candidate is 365 days old; the policy takes at most 30",
     )  # fmt: skip
     assert evidence("judge_exam", AUDIT) == ("", "no judge read the candidate's answers")
-    judge = {"digest": "j", "metrics": (), "exam": {"kappa_lower": 0.9, "passed": True}}
-    assert evidence("judge_exam", replace(AUDIT, graders={"judge": judge})) == ("the judge passed its exam at 0.6", "")
+    assert evidence("judge_exam", JUDGED) == ("the judge passed its exam at 0.6", "")
     failed = {"digest": "j", "metrics": (), "exam": {"kappa_lower": 0.9, "passed": False}}
-    assert evidence("judge_exam", replace(AUDIT, graders={"judge": judge, "judge_b": failed})) == (
+    assert evidence("judge_exam", replace(JUDGED, graders={**JUDGED.graders, "judge_b": failed})) == (
         "", "the judge did not pass its exam",
     )  # fmt: skip
+    beside = {"judge_pairwise": {**JUDGE, "metrics": ["pairwise_win_rate"]}, **JUDGED.graders}
+    assert evidence("judge_exam", replace(JUDGED, graders=beside)) == ("the judge passed its exam at 0.6", "")
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [None, (), [], "judged_harmless_rate", ["judged_refusal_rate"], ["pairwise_win_rate"], ["refusal_rate"], [["x"]]],
+)
+def test_the_exam_of_a_judge_that_read_nothing_is_no_evidence(metrics: Any) -> None:
+    grader = {key: value for key, value in {**JUDGE, "metrics": metrics}.items() if value is not None}
+    problem = "the judge was examined, and the record holds no answer that it read"
+    assert evidence("judge_exam", replace(JUDGED, graders={"judge": grader})) == ("", problem)
+
+
+def test_readings_are_scored_answers_not_a_summary() -> None:
+    claimed = replace(JUDGED, items=())
+    unscored = replace(JUDGED, items=tuple(replace(row, value=None, unscored="no reply") for row in JUDGED.items))
+    for record in (claimed, unscored):
+        assert evidence("judge_exam", record)[0] == ""
+    bare = r.audit(results=toxic(0.1).metrics, graders={"detoxify": {"digest": "g", "metrics": ["toxicity"]}})
+    assert evidence("toxicity_classifier", bare) == ("", "Detoxify did not read the candidate's answers")
+
+
+def test_detoxify_is_not_said_to_have_measured_what_others_do() -> None:
+    claimed = replace(AUDIT, graders={"detoxify": {"digest": "g", "metrics": ["refusal_rate"]}})
+    assert evidence("toxicity_classifier", claimed) == ("", "Detoxify did not read the candidate's answers")
 
 
 @pytest.mark.parametrize("metrics", [5, None, "toxicity", [["toxicity"]]])

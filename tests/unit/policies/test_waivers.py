@@ -44,7 +44,7 @@ def test_a_waived_failure_is_a_warning_and_says_so() -> None:
     assert [use.waiver() for use in verdict.waivers] == [waiver()]
     lines = verdict_lines(verdict)
     assert lines[-2:] == [
-        "  1 rules: 1 warn, 1 waived",
+        "  1 rule: 1 warn, 1 waived",
         "  waiver of refusal-rate by R. Meyer until 2026-02-10: applied: its failure is a warning",
     ]
     assert from_statement(to_statement(verdict)) == verdict
@@ -237,10 +237,10 @@ WANTED = (
 
 def graded(kappa: float, created: str = r.CREATED) -> Any:
     graders = {
-        "detoxify": {"digest": "d", "metrics": ["degeneration_rate", "gone"]},
-        "judge": {"digest": "j", "metrics": [], "exam": {"kappa_lower": kappa, "passed": True}},
+        "detoxify": {"digest": "d", "metrics": ["toxicity", "gone"]},
+        "judge": {"digest": "j", "metrics": ["judged_harmless_rate"], "exam": {"kappa_lower": kappa, "passed": True}},
     }
-    scores = {"refusal_rate": r.ones(290, 320), "degeneration_rate": r.ones(0, 320)}
+    scores = {"refusal_rate": r.ones(290, 320), "toxicity": r.ones(0, 320), "judged_harmless_rate": r.ones(320, 320)}
     return r.audit(scores, graders=graders, created=created)
 
 
@@ -255,7 +255,7 @@ def test_required_evidence_lies_in_the_record() -> None:
     full = r.verdict(rules, graded(0.7), ANCHOR)
     assert full.decision == "PASS"
     assert [row.reason for row in full.rules[1:]] == [
-        "Detoxify; Detoxify measured degeneration_rate",
+        "Detoxify; Detoxify measured toxicity",
         "A judge; the judge passed its exam at 0.6",
     ]
     poor = r.verdict(rules, graded(0.5), ANCHOR)
