@@ -6,6 +6,7 @@ from alignmerge.merger.methods.registry import METHODS as REGISTERED
 from alignmerge.reports.glossary import METHODS
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.names import metric_name
+from alignmerge.reports.render import render
 from alignmerge.reports.sections import limits, words
 
 
@@ -49,3 +50,19 @@ def test_a_metric_of_one_suite_is_named_like_the_others() -> None:
     assert metric_name("refusal_rate") == "Refusal of harmful requests"
     assert metric_name("refusal_rate@xstest_unsafe") == "Refusal of harmful requests (xstest unsafe)"
     assert metric_name("new_metric@harmbench") == "new metric (harmbench)"
+
+
+def test_the_words_for_a_bound_cover_what_is_not_decided(report: ReportInput) -> None:
+    meaning = dict(words.view(report))["Confidence bound"]
+    assert "where nothing is decided: “at most”" in meaning and "for a fail: “at least”" in meaning
+
+
+def test_two_drifts_of_one_merge_are_told_apart(report: ReportInput) -> None:
+    drift = {"finite_drift": {"value": 0.4791, "low": 0.39, "high": 0.58, "rows": 48, "tokens": 8}}
+    entries = tuple(replace(entry, drift=drift) if entry.label == "TIES" else entry for entry in report.entries)
+    page = render(replace(report, entries=entries))
+    table = page[page.index("Finite drift: mean KL") :]
+    assert table.startswith("Finite drift: mean KL(anchor || merge), nats per token, on the first tokens of")
+    assert all(f">{cell}</td>" in table[: table.index("</table>")] for cell in ("48", "8"))
+    assert "tokens how many of the first ones of each" in page
+    assert page.count("rests on more or fewer answers and is another number") == 2
