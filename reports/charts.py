@@ -124,8 +124,8 @@ def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
         marks += [Line(*line, css) for css in ("whisker-edge", "whisker") for line in parts]
     if _clip(bar.value) != bar.value:
         cut = scale(_clip(bar.value))  # the label stands beside the end that is cut
-        spot, way = (cut + 4, "start") if bar.value > 0 else (cut - 5, "end")
-        marks.append(Label(spot, top + 32, _times(bar.value), way, "label strong halo"))
+        right, css = bar.value > 0, "label strong halo"
+        marks.append(Label(cut + (4 if right else -5), top + 32, _times(bar.value), "start" if right else "end", css))
     elif bar.bound is not None and bar.bound > BUDGET_SHOWN[1]:
         marks.append(Label(scale(BUDGET_SHOWN[1]) + 4, top + 32, _times(bar.bound), "start", "label halo"))
     return marks
