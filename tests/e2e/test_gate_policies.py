@@ -94,7 +94,7 @@ def test_a_waiver_makes_a_failure_a_warning_until_it_expires(place: Path, capsys
     assert gate(place, "bad", "--waivers", waivers(place)) == 0
     out = capsys.readouterr().out
     assert f"waived by R. Meyer (not verified) until {day(3)} (A demonstration)" in out
-    assert "1 rules: 1 warn, 1 waived" in out
+    assert "1 rule: 1 warn, 1 waived" in out
     assert gate(place, "bad", "--waivers", waivers(place, expires=day(-1))) == 3
     assert f"the waiver of R. Meyer does not hold: it expired on {day(-1)}" in capsys.readouterr().out
     assert gate(place, "old", "--waivers", waivers(place, subject=b"old".hex().ljust(64, "0"))) == 4

@@ -135,6 +135,11 @@ def test_aqi_without_a_usable_standard_error(error: float | None) -> None:
     assert row.reason.startswith(reasons)
 
 
+def test_a_negative_standard_error_is_none() -> None:
+    row = only(r.verdict(AQI, set_level(1.0, 0.0), r.audit(results=[r.aqi(1.0, standard_error=-0.1)], name="anchor")))
+    assert row.reason == "aqi_log_j has no standard error on the anchor to measure the limit in"
+
+
 def test_aqi_with_a_standard_error_of_zero_has_no_room() -> None:
     flat = set_level(1.0, 0.0, "anchor", base=[1.0] * 200)
     assert only(r.verdict(AQI, set_level(1.0, 0.0, base=[1.0] * 200), flat)).decision == "pass"
