@@ -10,7 +10,6 @@ and audits that are already there are taken from there, so that a run that was s
 
 import argparse
 import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,14 +35,13 @@ SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "units")
 class Audits:
     """Audits of one checkpoint by several engines, each made once.
 
-    The server is started when it is first needed, into `stack`: it ends with that, before another engine is timed.
+    The server is started when it is first needed, into `stack`, and ends with that.
     """
 
     plan: AuditPlan
     checkpoint: Checkpoint
     folder: Path
     stack: ExitStack
-    seconds: dict[str, float]
     server: VLLMServer | None = None
 
     def of(self, kind: EngineKind, batch: int) -> AuditRecord:
@@ -53,22 +51,18 @@ class Audits:
             return record.load(self.folder / label)
         plan = replace(self.plan, engine=kind, batch_size=batch)
         with Bench(plan, self.folder / "answers.sqlite") as bench:
-            found, self.seconds[label] = self._timed(plan, bench, label)
+            found = self._asked(plan, bench, label)
         record.save(found, self.folder / label)
         return found
 
-    def _timed(self, plan: AuditPlan, bench: Bench, label: str) -> tuple[AuditRecord, float]:
-        """The record, and the seconds from the first question to the last: no loading, no starting."""
+    def _asked(self, plan: AuditPlan, bench: Bench, label: str) -> AuditRecord:
         digest = self.checkpoint.digest
         if plan.engine == "transformers":
-            own = bench.engine(self.checkpoint)
-            start = time.monotonic()
-            return bench.audit(own, digest, label), round(time.monotonic() - start, 1)
+            return bench.audit(bench.engine(self.checkpoint), digest, label)
         if self.server is None:
             self.server = self.stack.enter_context(vllm_server(plan, self.checkpoint, self.checkpoint.folder))
         with vllm_engine(plan, self.checkpoint, self.server) as served:
-            start = time.monotonic()
-            return bench.audit(served, digest, label), round(time.monotonic() - start, 1)
+            return bench.audit(served, digest, label)
 
 
 def compared(first: AuditRecord, second: AuditRecord) -> dict[str, Any]:
@@ -108,11 +102,10 @@ def main() -> None:
     plan = AuditPlan(suites=SUITES, limit=chosen.limit, dtype=chosen.dtype, vllm_python=chosen.vllm_python)
     kinds: tuple[EngineKind, ...] = ("transformers",) if chosen.without_vllm else ("transformers", "vllm")
     found: dict[tuple[EngineKind, int], AuditRecord] = {}
-    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind in reversed(kinds):
             with ExitStack() as stack:
-                audits = Audits(plan, open_checkpoint(chosen.model), chosen.records or Path(name), stack, seconds)
+                audits = Audits(plan, open_checkpoint(chosen.model), chosen.records or Path(name), stack)
                 found |= {(kind, batch): audits.of(kind, batch) for batch in BATCHES}
     whole = {"noise of transformers": compared(*(found["transformers", batch] for batch in BATCHES))}
     if not chosen.without_vllm:
@@ -124,7 +117,6 @@ def main() -> None:
         "items_per_suite": chosen.limit,
         "comparisons": whole,
         "engines": {f"{kind}-{batch}": dict(audit.engine) for (kind, batch), audit in found.items()},
-        "seconds": seconds,
         "machine": chosen.machine,
         "versions": description(None),
     }
