@@ -41,18 +41,27 @@ def options_of(how: Choices, row: Row, question: str, category: str, answer: Any
 
 def _texts(how: Choices, row: Row) -> list[str]:
     listed = how.column is not None and (how.column.split(".")[0] in row.values or not how.columns)
-    found = cell(row, str(how.column)) if listed else [cell(row, name) for name in how.columns]
-    texts = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in found or ()]
+    found = _list(row, str(how.column)) if listed else [cell(row, name) for name in how.columns]
+    texts = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in found]
     if not 2 <= len(texts) <= len(LETTERS) or not all(isinstance(one, str) and one.strip() for one in texts):
         raise RecordError(f"{row.place}: {len(texts)} choices, or one that is no text; 2 to {len(LETTERS)} are needed")
+    texts = [one.strip() for one in texts]
     if len(set(texts)) < len(texts) and not how.letters:
         raise RecordError(f"{row.place}: two choices have one text, so neither can be the right one alone")
-    return [one.strip() for one in texts]
+    return texts
+
+
+def _list(row: Row, name: str) -> list[Any]:
+    """The values of a column that holds a list; a text (all that a CSV file has) is none, whatever is written in it."""
+    value = cell(row, name)
+    if not isinstance(value, list | tuple):
+        raise RecordError(f"{row.place}: column {name!r} is {type(value).__name__}, not a list")
+    return list(value)
 
 
 def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any) -> int:
     """The place of the right choice: its number from 0, its label, its letter or its text."""
-    labels = [str(one) for one in cell(row, how.labels)] if how.labels else []
+    labels = [str(one) for one in _list(row, how.labels)] if how.labels else []
     if isinstance(answer, int) and not isinstance(answer, bool) and not labels and 0 <= answer < len(texts):
         return answer
     text = str(answer).strip()
@@ -60,7 +69,7 @@ def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any) -> int:
         return labels.index(text)
     if not labels and text in texts:
         return texts.index(text)
-    if not labels and text.isdecimal() and int(text) < len(texts):
+    if not labels and text.isdecimal() and len(text) < 10 and int(text) < len(texts):
         return int(text)
     if not labels and text in LETTERS[: len(texts)] and text:
         return LETTERS.index(text)

@@ -6,6 +6,7 @@ less than it says is not the suite it says it is. What a definition itself leave
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from alignmerge import jsonio
@@ -186,13 +187,24 @@ def _clean(definition: Definition, row: Row, reference: dict[str, Any]) -> dict[
             raise RecordError(f"{row.place}: the instructions' arguments are not a list of objects")
         out["arguments"] = [{key: part for key, part in one.items() if part is not None} for one in given]
         return out
-    answer = out.get("answer")
-    if definition.choices is None and isinstance(answer, int | float) and not isinstance(answer, bool):
-        out["answer"] = f"{answer:g}" if isinstance(answer, float) else str(answer)
+    if definition.choices is None and "answer" in out:
+        given = out["answer"]
+        out["answer"] = [_written(one) for one in given] if isinstance(given, list) else _written(given)
     for key in definition.use.reference:
-        if out[key] is None or out[key] == "" or isinstance(out[key], bool):
+        held = out[key] if isinstance(out[key], list) and out[key] else [out[key]]
+        if any(one in (None, "", []) or isinstance(one, bool) for one in held):
             raise RecordError(f"{row.place}: the reference {key!r} is {out[key]!r}")
+        if key == "constraints" and not (held is out[key] and all(isinstance(one, Mapping) for one in held)):
+            raise RecordError(f"{row.place}: the reference 'constraints' is not a list of objects")
     return out
+
+
+def _written(value: Any) -> Any:
+    """A number as decimal text with all its digits, which scorers compare exactly; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    text = f"{Decimal(str(value)):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _examples(definition: Definition, table: Table | None) -> dict[str, list[str]]:

@@ -110,6 +110,55 @@ def test_choices_as_texts_and_as_letters(tmp_path: Path) -> None:
     assert letters.items("test")[1].choices == ("A", "B")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"options": "abc", "answer": "a"}, "column 'options' is str, not a list"),
+        ({"options": 5, "answer": "a"}, "column 'options' is int, not a list"),
+        ({"options": {"a": 1, "b": 2}, "answer": "a"}, "column 'options' is dict, not a list"),
+        ({"options": [], "answer": "a"}, "0 choices"),
+        ({"options": ["a", "a "], "answer": "a"}, "two choices have one text"),
+        ({"options": ["a", "b"], "answer": "9" * 5000}, "is none of the 2 choices"),
+    ],
+)
+def test_choices_that_are_none_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    body = "scorer: choices\ncolumns: {prompt: prompt, reference: {answer: answer}}\nchoices: {column: options}\n"
+    with pytest.raises(RecordError, match=rf"rows\.jsonl:1: .*{message}"):
+        define(tmp_path, body, rows=[{"prompt": "Which?", **row}])
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        (1234567.25, "1234567.25"),
+        (0.123456789, "0.123456789"),
+        (1e-7, "0.0000001"),
+        (20.0, "20"),
+        (100, "100"),
+        ([4, "four"], ["4", "four"]),
+    ],
+)
+def test_a_number_is_expected_with_all_its_digits(tmp_path: Path, given: object, held: object) -> None:
+    (item,) = define(tmp_path, MATCH, rows=[{**ROWS[0], "answer": given}]).items("test")
+    assert item.reference["answer"] == held
+
+
+@pytest.mark.parametrize("answer", [None, "", True, [], ["so", None], [""]])
+def test_an_item_without_an_expected_answer_is_refused(tmp_path: Path, answer: object) -> None:
+    with pytest.raises(RecordError, match=r"rows\.jsonl:1: the reference 'answer' is"):
+        define(tmp_path, MATCH, rows=[{**ROWS[0], "answer": answer}])
+
+
+@pytest.mark.parametrize("constraints", ["all_upper", [], {"kind": "all_upper"}, ["all_upper"], [{}, None]])
+def test_constraints_are_a_list_of_objects(tmp_path: Path, constraints: object) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"prompt": "Shout.", "constraints": [{"kind": "all_upper"}]}) + "\n")
+    assert get_suite(str(path)).items("test")[0].reference["constraints"] == [{"kind": "all_upper"}]
+    path.write_text(json.dumps({"prompt": "Shout.", "constraints": constraints}) + "\n")
+    with pytest.raises(RecordError, match=r"mine\.jsonl:1: the reference 'constraints' is"):
+        get_suite(str(path))
+
+
 def test_options_that_the_prompt_lists(tmp_path: Path) -> None:
     rows = [
         {"input": "Pick\n(A) one (B)\n(B) two", "target": "(B)", "task": "a"},
