@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.auditor import power
-from alignmerge.auditor.ask import Asking
+from alignmerge.auditor.ask import NO_LIKELIHOODS, Asking
 from alignmerge.auditor.ask import plan as asking_of
 from alignmerge.auditor.engines.base import Sampling
+from alignmerge.auditor.graders import MISSING
 from alignmerge.auditor.metrics import METRICS
-from alignmerge.auditor.pairs import pairs_of
+from alignmerge.auditor.pairs import NO_STATES, pairs_of
+from alignmerge.auditor.toxicity.grader import detoxify_grader
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.policies.model import PAIRED, Policy, rule_alpha
 from alignmerge.policies.needs import DISCORDANCE, planned
@@ -107,15 +109,32 @@ def items_of(metric: str, asking: Sequence[Asking], plan: AuditPlan) -> int:
     return sum(len(one.items) for one in asking if metric in one.suite.metrics)
 
 
+def unmeasured(metric: str, asking: Sequence[Asking], plan: AuditPlan) -> str | None:
+    """Why the plan's engine or this machine leaves a metric unscored however many items there are, or None."""
+    if metric not in METRICS:
+        return None
+    found = METRICS[metric]
+    if found.level == "set" and plan.engine != "transformers":
+        return NO_STATES
+    if plan.engine == "openai" and any(metric in one.suite.metrics for one in asking if one.suite.kind == "likelihood"):
+        return NO_LIKELIHOODS
+    if found.grader == "detoxify" and detoxify_grader([one.suite for one in asking]) is None:
+        return MISSING["detoxify"]
+    return None
+
+
 def decides(policy: Policy, asking: Sequence[Asking], plan: AuditPlan) -> tuple[Decides, ...]:
     """One row per rule of the policy, in its order."""
     out = []
     for rule, needs in zip(policy.rules, planned(policy), strict=True):
         items = items_of(rule.metric, asking, plan)
-        counts = rule.kind in PAIRED and not needs.reason and items > 0
+        missing = unmeasured(rule.metric, asking, plan)
+        counts = rule.kind in PAIRED and not needs.reason and items > 0 and missing is None
         detects = power.detectable(items, DISCORDANCE, rule_alpha(policy, rule)) if counts else None
         if items == 0:
             problem = "no suite of this audit measures it"
+        elif missing is not None:
+            problem = missing
         elif needs.fewest is not None and items < needs.fewest:
             problem = f"{items} items cannot decide a budget of {rule.limit:.3g}: at least {needs.fewest}"
         elif items < rule.min_items:

@@ -50,6 +50,36 @@ def test_what_can_be_decided_and_what_is_not_asked(rows: dict[str, planning.Deci
     assert rows["aqi"].detects is None
 
 
+def _problems(folder: Path, **planned: Any) -> dict[str, str]:
+    (folder / "policy.yaml").write_text(
+        POLICY
+        + "  - {id: choices, metric: choice_accuracy@mine, kind: max_drop, limit: 0.2, min_items: 1}\n"
+        + "  - {id: toxic, metric: toxicity, kind: max_rise, limit: 0.2, min_items: 50}\n"
+    )
+    (folder / "mine.jsonl").write_text(
+        "".join(f'{{"prompt": "{n}?", "choices": ["a", "b"], "answer": 0}}\n' for n in range(60))
+    )
+    suites = ("refusal", "over_refusal", "continuations", str(folder / "mine.jsonl"))
+    plan = AuditPlan(suites=suites, limit=100, **planned)
+    found = planning.decides(load_policy(folder / "policy.yaml"), planning.asked(plan), plan)
+    return {row.rule: row.problem for row in found}
+
+
+def test_what_the_engine_or_the_machine_cannot_measure_cannot_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNMERGE_CACHE", str(tmp_path / "cache"))
+    own, served, chat = (_problems(tmp_path, engine=engine) for engine in ("transformers", "vllm", "openai"))
+    assert (own["aqi"], served["aqi"], chat["aqi"]) == ("", *["the engine gives no hidden states"] * 2)
+    assert (own["choices"], served["choices"], chat["choices"]) == ("", "", "the engine gives no log-likelihoods")
+    assert (own["wide"], served["wide"], chat["wide"]) == ("", "", "")
+    assert "no Detoxify weights here" in own["toxic"]
+    weights = tmp_path / "cache" / "detoxify" / "detoxify.json"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("{}")
+    assert _problems(tmp_path)["toxic"] == ""
+
+
 def test_the_detectable_budget_is_the_one_that_so_many_pairs_are_needed_for() -> None:
     for pairs in (64, 100, 300):
         limit = power.detectable(pairs, 0.1, 0.05)
