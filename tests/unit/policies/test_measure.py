@@ -177,7 +177,7 @@ def test_a_set_of_more_pairs_than_were_asked_is_refused() -> None:
     few = tuple(SuiteUse(name, "1", "d" * 64, "test", items, 400) for name, items in (("a", 320), ("b", 319)))
     rule = r.policy(AQI_RULE)
     for suite in ("a/b", "b"):
-        claimed = r.audit(results=[r.aqi(1.0, BASE, suite=suite)], suites=few)
+        claimed = r.audit(results=[r.aqi(1.0, BASE, suite=suite, scored=310, unscored=10)], suites=few)
         with pytest.raises(RecordError, match="aqi_log_j is of 320 items of suite 'b', of which only 319 were asked"):
             r.verdict(rule, claimed, claimed)
     whole = r.audit(results=[r.aqi(1.0, BASE, suite="a")], suites=few)
