@@ -140,7 +140,7 @@ def test_evidence_is_either_found_or_a_problem() -> None:
 
 @pytest.mark.parametrize(
     "metrics",
-    [None, 5, (), [], "judged_harmless_rate", ["judged_refusal_rate"], ["pairwise_win_rate"], ["refusal_rate"], [["x"]]],
+    [None, 5, [], "judged_harmless_rate", ["judged_refusal_rate"], ["pairwise_win_rate"], ["refusal_rate"], [["x"]]],
 )
 def test_the_exam_of_a_judge_that_read_nothing_is_no_evidence(metrics: Any) -> None:
     grader = {key: value for key, value in {**JUDGE, "metrics": metrics}.items() if value is not None}
