@@ -141,8 +141,8 @@ def _show_plan(plan: "AuditPlan", policy: "Policy", checkpoint: "Checkpoint | No
     from alignmerge.pipeline.bench import Bench
 
     asking = planning.asked(plan)
-    rows: tuple[planning.SuiteCost, ...] = ()
-    basis = "no estimate of tokens and time: a server answers"
+    rows = planning.costs_served(asking)
+    basis = "no estimate of prompt tokens and time: a server answers"
     if checkpoint is not None and plan.engine == "transformers":
         with Bench(plan) as bench:
             engine = bench.engine(checkpoint)

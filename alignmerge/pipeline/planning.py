@@ -29,13 +29,14 @@ PROBE_ITEMS, PROBE_TOKENS = 32, 9
 class SuiteCost:
     """One suite. Prompt tokens include the chat template; `new_tokens` are the most that may be generated.
 
-    seconds: at the most, None where nothing was measured. Choices of likelihood items count as prompt tokens alone.
+    prompt_tokens: None where a server counts them. seconds: at the most, None where nothing was measured. Choices of
+    likelihood items count as prompt tokens alone.
     """
 
     suite: str
     items: int
     of: int
-    prompt_tokens: int
+    prompt_tokens: int | None
     new_tokens: int
     seconds: float | None = None
 
@@ -71,12 +72,21 @@ def asked(plan: AuditPlan) -> tuple[Asking, ...]:
     return asking_of(plan.resolved(), plan.split, plan.limit, plan.seed)
 
 
+def costs_served(asking: Sequence[Asking]) -> tuple[SuiteCost, ...]:
+    """What each suite costs of a server: its items, and the most that may be generated."""
+    return tuple(SuiteCost(one.suite.name, len(one.items), one.of, None, _new_tokens(one)) for one in asking)
+
+
+def _new_tokens(one: Asking) -> int:
+    return 0 if one.suite.kind == "likelihood" else one.sampling.max_new_tokens * len(one.items)
+
+
 def costs(asking: Sequence[Asking], engine: "TransformersEngine", rates: Rates | None = None) -> tuple[SuiteCost, ...]:
     """What each suite costs on this engine's tokenizer and, given rates, in seconds."""
     out = []
     for one in asking:
         tokens = sum(map(len, engine.encode([item.prompt for item in one.items])))
-        new = 0 if one.suite.kind == "likelihood" else one.sampling.max_new_tokens * len(one.items)
+        new = _new_tokens(one)
         seconds = None if rates is None else round(tokens * rates.prompt + new * rates.new, 2)
         out.append(SuiteCost(one.suite.name, len(one.items), one.of, tokens, new, seconds))
     return tuple(out)
@@ -163,16 +173,20 @@ def deciding_lines(policy: Policy, rows: Sequence[Decides]) -> Iterator[str]:
 def cost_lines(rows: Sequence[SuiteCost], basis: str) -> Iterator[str]:
     """A line per suite, then the sum and what the time rests on."""
     for row in rows:
-        took = "" if row.seconds is None else f", at most {duration(row.seconds)}"
-        yield printable(
-            f"{row.suite}: {row.items} of {row.of} items, {row.prompt_tokens} prompt tokens, "
-            f"at most {row.new_tokens} new{took}"
-        )
-    total = sum(row.seconds or 0.0 for row in rows)
-    took = f", at most {duration(total)}" if all(row.seconds is not None for row in rows) else ""
-    tokens = sum(row.prompt_tokens for row in rows), sum(row.new_tokens for row in rows)
-    yield f"all: {sum(row.items for row in rows)} items, {tokens[0]} prompt tokens, at most {tokens[1]} new{took}"
+        yield printable(f"{row.suite}: {row.items} of {row.of} items, {_tokens([row])}{_time([row])}")
+    yield f"all: {sum(row.items for row in rows)} items, {_tokens(rows)}{_time(rows)}"
     yield basis
+
+
+def _tokens(rows: Sequence[SuiteCost]) -> str:
+    told = [row.prompt_tokens for row in rows if row.prompt_tokens is not None]
+    prompts = f"{sum(told)} prompt tokens, " if len(told) == len(rows) else ""
+    return f"{prompts}at most {sum(row.new_tokens for row in rows)} new{'' if prompts else ' tokens'}"
+
+
+def _time(rows: Sequence[SuiteCost]) -> str:
+    told = [row.seconds for row in rows if row.seconds is not None]
+    return f", at most {duration(sum(told))}" if len(told) == len(rows) else ""
 
 
 def show_deciding(policy: Policy, plan: AuditPlan) -> None:

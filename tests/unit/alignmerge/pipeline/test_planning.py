@@ -101,6 +101,26 @@ def test_costs_count_every_prompt_token_and_the_most_new_ones(tiny_checkpoint: P
     assert rates.new >= 0
 
 
+def test_the_plan_of_a_server_counts_items_and_new_tokens() -> None:
+    asking = planning.asked(AuditPlan(suites=("refusal", "arithmetic"), limit=3, engine="openai"))
+    rows = planning.costs_served(asking)
+    new = [3 * one.sampling.max_new_tokens for one in asking]
+    assert [(row.items, row.prompt_tokens, row.new_tokens, row.seconds) for row in rows] == [
+        (3, None, count, None) for count in new
+    ]
+    assert list(planning.cost_lines(rows, "basis")) == [
+        f"refusal: 3 of {asking[0].of} items, at most {new[0]} new tokens",
+        f"arithmetic: 3 of {asking[1].of} items, at most {new[1]} new tokens",
+        f"all: 6 items, at most {sum(new)} new tokens",
+        "basis",
+    ]
+    timed = [planning.SuiteCost("one", 3, 9, 40, 30, 61.0), planning.SuiteCost("two", 1, 1, 2, 0, 0.0)]
+    assert next(iter(planning.cost_lines(timed, ""))) == (
+        f"one: 3 of 9 items, 40 prompt tokens, at most 30 new, at most {progress.duration(61.0)}"
+    )
+    assert list(planning.cost_lines(timed, ""))[2].startswith("all: 4 items, 42 prompt tokens, at most 30 new, at most")
+
+
 def test_progress_lines_say_how_long_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [0.0], list[Any]()
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
