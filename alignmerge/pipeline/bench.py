@@ -15,6 +15,7 @@ from alignmerge.auditor.record import AuditRecord
 from alignmerge.auditor.scorers.aqi_validity import WeakerModel
 from alignmerge.auditor.store import CompletionStore
 from alignmerge.cache import cache_dir
+from alignmerge.errors import TensorMismatch
 from alignmerge.models import build_model, load_model, load_tokenizer
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.grading import graders_of, reads
@@ -124,10 +125,21 @@ class Bench:
         return graders(first, suites, self._anchor)
 
     def _weaker(self, anchor: "Checkpoint", base: "Checkpoint") -> tuple[WeakerModel, ...]:
-        """States of the model half-way to the base, and of the base, on the anchor's pairs."""
+        """States of the model half-way to the base, and of the base, on the anchor's pairs.
+
+        Raises:
+            TensorMismatch: the base has not the anchor's tensors.
+        """
         suites = self.plan.resolved()
         if paired_suites(suites) is None:
             return ()
+        for name, one in anchor.tensors.items():
+            below = base.tensors.get(name)
+            if below is None or below.shape != one.shape:
+                has = "none" if below is None else str(below.shape)
+                raise TensorMismatch(
+                    f"{base.name}: no base of {anchor.name}: {name!a} is {one.shape} there, here {has}"
+                )
         out = []
         for name, share in (("half-way to the base", 0.5), ("the base", 1.0)):
             tensors = {key: _between(anchor.read(key), base.read(key), share) for key in anchor.tensors}

@@ -1,11 +1,12 @@
 """What an audit of a recipe computes in, and that it is the weights that would ship."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from alignmerge.auditor.engines.base import DEFAULT_BATCH_SIZE
+from alignmerge.auditor.engines.base import DEFAULT_BATCH_SIZE, Engine
+from alignmerge.errors import TensorMismatch
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.merger.recipe import Expert, Recipe
 from alignmerge.pipeline.audit_plan import AuditPlan
@@ -34,6 +35,27 @@ def test_a_recipe_is_audited_in_the_type_it_stores(
     assert (record.engine["dtype"], record.engine["batch_size"]) == (computed, DEFAULT_BATCH_SIZE)
     assert any("float16 weights" in note for note in record.notes) == noted
     assert [suite.items for suite in record.suites] == [2]
+
+
+def test_a_base_without_the_anchors_tensors_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, empty_cache: Path
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    anchor, never_asked = open_checkpoint(str(tiny_checkpoint)), cast(Engine, None)
+    name = "model.layers.1.mlp.up_proj.weight"
+    for number, message in enumerate(("is missing here", r"\(64, 32\) there, is \(63, 32\) here")):
+        folder = tmp_path / str(number)
+        shutil.copytree(tiny_checkpoint, folder)
+        tensors = load_file(folder / "model.safetensors")
+        changed = tensors.pop(name)
+        if number:
+            tensors[name] = changed[:63].contiguous()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        with Bench(AuditPlan(limit=2)) as bench, pytest.raises(TensorMismatch, match=f"no base of .*{name}.*{message}"):
+            bench.anchor(never_asked, anchor, "tiny", open_checkpoint(str(folder)))
 
 
 def test_commands_take_the_type_from_the_recipe(
