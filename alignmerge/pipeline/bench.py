@@ -136,10 +136,8 @@ class Bench:
         for name, one in anchor.tensors.items():
             below = base.tensors.get(name)
             if below is None or below.shape != one.shape:
-                has = "none" if below is None else str(below.shape)
-                raise TensorMismatch(
-                    f"{base.name}: no base of {anchor.name}: {name!a} is {one.shape} there, here {has}"
-                )
+                here = "missing here" if below is None else f"{below.shape} here"
+                raise TensorMismatch(f"{base.name}: no base of {anchor.name}: {name!a}, {one.shape} there, is {here}")
         out = []
         for name, share in (("half-way to the base", 0.5), ("the base", 1.0)):
             tensors = {key: _between(anchor.read(key), base.read(key), share) for key in anchor.tensors}
