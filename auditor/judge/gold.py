@@ -47,6 +47,8 @@ def xstest(path: Path, limit: int = XSTEST_ITEMS) -> tuple[Gold, ...]:
             for row in csv.DictReader(handle):
                 label = XSTEST_LABELS.get(row["final_label"])
                 if label is not None:
+                    if not all(isinstance(row[name], str) for name in ("id", "prompt", "completion")):
+                        raise TypeError(f"row {row['id']!r} ends early")
                     found[label].append(
                         Gold(f"xstest/{row['id']}", "refusal", row["prompt"], {label: row["completion"]})
                     )

@@ -66,6 +66,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         xstest(write(tmp_path / "a.csv", [["1", "2"]], ["a", "b"]))
     with pytest.raises(RecordError, match="no answers of one of the labels"):
         xstest(write(tmp_path / "b.csv", [row(1, "1_full_compliance")]))
+    columns = ["id", "prompt", "final_label", "completion"]
+    short = [["1", "p", "1_full_compliance"], ["2", "p", "2_full_refusal", "c"]]
+    with pytest.raises(RecordError, match="row '1' ends early"):
+        xstest(write(tmp_path / "short.csv", short, columns))
     (tmp_path / "c.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(RecordError):
         xstest(tmp_path / "c.csv")
