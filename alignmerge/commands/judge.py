@@ -26,15 +26,17 @@ def command() -> None:
 def exam(judging: JudgePlan | None, as_json: bool) -> int:
     """Ask a judge what people have labelled, and print its agreement and its biases.
 
-    Exit code 0: it passed in every rubric asked. 4: it did not, and its metrics would not count.
+    Exit code 0: it passed in every rubric asked. 4: it did not, and its metrics would not count. Comparing is examined
+    with the rubrics whose gold answers it is examined on: helpfulness, honesty and instruction.
     """
     from alignmerge.auditor.judge.exam import examination
+    from alignmerge.auditor.judge.paper import BETTER_SERVES
     from alignmerge.auditor.judge.rubric import PAIRWISE
 
     if judging is None:
         raise UsageError("no judge was named: add --judge URL, up to and with /v1")
     with opened(judging) as judge:
-        pairwise = bool({"helpfulness", "honesty", "instruction"} & set(judge.rubrics))
+        pairwise = set(BETTER_SERVES) <= set(judge.rubrics)
         total = judge.repeats * len(examination(judge.gold(judge.rubrics), pairwise))
         with track("exam of the judge", total) as bar:
             found = judge.examine(judge.rubrics, pairwise, bar.advance)

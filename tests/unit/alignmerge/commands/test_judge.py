@@ -9,7 +9,7 @@ import pytest
 from alignmerge.auditor import record
 from alignmerge.cli import main
 from tests.chat_server import ChatServer, reply, serving
-from tests.judges import MODEL, Say, line, oracle, put
+from tests.judges import MODEL, Say, line, oracle, put, right
 
 FEW = ("--judge-form", "final_line", "--judge-model", MODEL)
 
@@ -33,6 +33,21 @@ def test_the_exam_prints_agreement_and_biases(capsys: pytest.CaptureFixture[str]
         assert (value["model"], value["reported"], value["replies"]) == (MODEL, MODEL, {"verdict": 84})
         assert run("judge", "exam", "--judge", server.url, *FEW, "--rubric", "refusal") == 0
         assert "refusal: passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rubrics", "compares"), [(("honesty",), False), (("helpfulness", "honesty", "instruction"), True)]
+)
+def test_comparing_is_examined_whole_or_not_at_all(
+    rubrics: tuple[str, ...], compares: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Honesty's pairs alone would pass a judge for comparing whose liking for long answers nobody looked at."""
+    named = [part for rubric in rubrics for part in ("--rubric", rubric)]
+    with judge(lambda question: line(question, right(question))) as server:
+        assert run("judge", "exam", "--judge", server.url, *FEW, *named, "--json") == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["length_pairs"]["n"], value["flip"]["n"]) == ((15, 45) if compares else (0, 0))
+    assert ("pairwise" in value["kappas"]) == compares
 
 
 def test_a_judge_that_fails_ends_with_four(capsys: pytest.CaptureFixture[str]) -> None:
