@@ -64,7 +64,7 @@ def vllm_server(plan: AuditPlan, checkpoint: "Checkpoint", folder: Path) -> VLLM
         folder=folder,
         python=interpreter(plan.vllm_python),
         dtype=plan.dtype,
-        context=min(CONTEXT, int(checkpoint.config.get("max_position_embeddings", CONTEXT))),
+        context=min(CONTEXT, int(checkpoint.config.get("max_position_embeddings") or CONTEXT)),
         log=cache_dir() / "vllm" / f"{checkpoint.digest[:12]}.{os.getpid()}.log",
         say=say,
     )
