@@ -3,12 +3,13 @@
     python -m pip install -e '.[harness]'
     python -m benchmarks.audit [--gsm8k train.jsonl] [--mmlu test.csv] [--vllm-python PYTHON]
 
-Both get the same loaded reference model in bfloat16, the same batch size, the same prompts in the model's chat
-template, greedy answers of the same length and the same scorers: the last number of an answer (`flexible-extract`), and
-the likeliest of four letters. lm-eval runs from local task files, in the same process, in alternating rounds. Each of
-its rounds is its `simple_evaluate` from built tasks; each of ours is the engine's answers and their scores. Wall and
-processor time are both measured: on a machine that is busy with other work only the second says something. lm-eval is
-also run at another batch size: in bfloat16 that alone changes some answers, and is the floor for agreement.
+Both get the same loaded reference model (in bfloat16 unless --dtype says otherwise), the same batch size, the same
+prompts in the model's chat template, greedy answers of the same length and the same scorers: the last number of an
+answer (`flexible-extract`), and the likeliest of four letters. lm-eval runs from local task files, in the same process,
+in alternating rounds. Each of its rounds is its `simple_evaluate` from built tasks; each of ours is the engine's
+answers and their scores. Wall and processor time are both measured: on a machine that is busy with other work only the
+second says something. lm-eval is also run at another batch size: in bfloat16 that alone changes some answers, and is
+the floor for agreement.
 
 With --vllm-python, a vLLM server of the same model is a further way of ours for the generated answers. Its start is not
 counted but stated; its processor time is counted. It is asked as many requests at once as the others have rows in a
@@ -66,13 +67,15 @@ def ours(engine: Engine, rows: list[dict[str, Any]], kind: str, tokens: int) -> 
     return [float(group.index(max(group)) == row["answer"]) for group, row in zip(groups, rows, strict=True)]
 
 
-def harness(model: Any, tokenizer: Any, folder: Path, kind: str, batch: int) -> Callable[[], list[float]]:
-    """One evaluation of a task file in `folder` by lm-eval."""
+def harness(
+    model: Any, tokenizer: Any, folder: Path, kind: str, batch: int, softmax: str | None = None
+) -> Callable[[], list[float]]:
+    """One evaluation of a task file in `folder` by lm-eval; `softmax` is the dtype it normalises logits in."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch, softmax_dtype=softmax)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
 
     def run() -> list[float]:
@@ -157,10 +160,12 @@ class Benchmark:
     tokens: int
     rounds: int
     rows: dict[str, list[dict[str, Any]]]
+    softmax: str | None = None
+    dtype: str = "bfloat16"
 
     def run(self, vllm_python: str | None) -> dict[str, Any]:
         """Comparisons by kind of item, and what is known of the server."""
-        model, tokenizer = load_model(MODEL)
+        model, tokenizer = load_model(MODEL, self.dtype)
         engines: dict[str, Engine] = {OWN: TransformersEngine(model, tokenizer, batch_size=self.batch)}
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -176,12 +181,13 @@ class Benchmark:
                     if name != SERVED or kind in SERVED_KINDS
                 }
                 for batch in (self.batch, self.other_batch):
-                    ways[f"lm_eval batch {batch}"] = harness(model, tokenizer, folder, kind, batch)
+                    ways[f"lm_eval batch {batch}"] = harness(model, tokenizer, folder, kind, batch, self.softmax)
                 result[kind] = compare(self._rounds(kind, ways, clock))
         return {**result, "server": told}
 
     def _server(self, python: str, stack: ExitStack) -> tuple[Engine, Clock, dict[str, Any]]:
-        plan, checkpoint = AuditPlan(engine="vllm", batch_size=self.batch, vllm_python=python), open_checkpoint(MODEL)
+        checkpoint = open_checkpoint(MODEL)
+        plan = AuditPlan(engine="vllm", batch_size=self.batch, vllm_python=python, dtype=self.dtype)
         start = time.perf_counter()
         server = stack.enter_context(vllm_server(plan, checkpoint, checkpoint.folder))
         engine, clock = stack.enter_context(vllm_engine(plan, checkpoint, server)), Clock(server)
@@ -212,18 +218,24 @@ def main() -> None:
     parser.add_argument("--gsm8k", type=Path, help="a GSM8K .jsonl file; else the shipped arithmetic suite")
     parser.add_argument("--mmlu", type=Path, help="a .csv with question, choice0 to choice3, answer; else sums")
     parser.add_argument("--vllm-python", metavar="PYTHON", help="time a vLLM server of this interpreter as well")
+    parser.add_argument("--dtype", default="bfloat16", help="what the model computes in")
+    parser.add_argument("--softmax", metavar="DTYPE", help="what lm-eval normalises logits in (default: the model's)")
     parser.add_argument("--machine", default="not stated")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "audit.json")
     chosen = parser.parse_args()
     logging.disable_progress_bar()
     rows = {"generated": problems(chosen.gsm8k, chosen.items), "chosen": choices(chosen.mmlu, chosen.items)}
-    benchmark = Benchmark(chosen.batch, chosen.other_batch, chosen.tokens, chosen.rounds, rows)
+    benchmark = Benchmark(
+        chosen.batch, chosen.other_batch, chosen.tokens, chosen.rounds, rows, chosen.softmax, chosen.dtype
+    )
     result = benchmark.run(chosen.vllm_python)
     settings = {
         "items": chosen.items,
         "rounds": chosen.rounds,
         "batch": chosen.batch,
         "new_tokens": chosen.tokens,
+        "dtype": chosen.dtype,
+        "lm_eval_softmax": chosen.softmax or "the model's dtype",
         "generated_from": chosen.gsm8k.name if chosen.gsm8k else "arithmetic suite",
         "chosen_from": chosen.mmlu.name if chosen.mmlu else "sums",
         "threads": torch.get_num_threads(),
