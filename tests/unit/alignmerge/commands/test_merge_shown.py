@@ -22,7 +22,7 @@ def test_a_merge_that_fails_names_who_spent_it(tmp_path: Path, capsys: pytest.Ca
     assert "; it is over by 0.050\n" in capsys.readouterr().out
     jsonio.write(tmp_path / "blame.json", {"finite": {"cells": CELLS}})
     _show(done, False, {})
-    assert "; it is over by 0.050, mostly expert units, layer 3\n" in capsys.readouterr().out
+    assert "; it is over by 0.050, mostly expert units (most of it in layer 3)\n" in capsys.readouterr().out
 
 
 def test_a_blame_that_is_not_json_is_refused(tmp_path: Path) -> None:
