@@ -109,8 +109,8 @@ def command(
     if only_plan or output is None:
         return _show_plan(plan, limits, checkpoint, as_json)
     planning.show_deciding(limits, plan)
-    parts = lm_eval.run(harness, checkpoint, plan) if harness is not None and checkpoint is not None else None
     with opened(judging) if judging else nullcontext() as judge, Bench(plan, answers, judge) as bench:
+        parts = lm_eval.run(harness, checkpoint, plan) if harness is not None and checkpoint is not None else None
         if measured_from is not None:
             bench.use(measured_from)
         if checkpoint is None or not own:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.errors import UsageError
 
 if TYPE_CHECKING:
+    from alignmerge.auditor.judge.exam import ExamLimits
+    from alignmerge.auditor.judge.gold import Gold
     from alignmerge.auditor.judge.judging import Judging
 
 
@@ -36,34 +38,80 @@ class JudgePlan:
     secret: str | None = None
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What a plan comes to without its server: how the judge is asked, and what its exam needs."""
+
+    rubrics: tuple[str, ...]
+    limits: "ExamLimits"
+    gold: "tuple[Gold, ...]"
+    secret: str
+
+
+def checked(plan: JudgePlan) -> Checked:
+    """What the plan comes to; nothing is asked and no model is opened. To be called before any work is done.
+
+    Raises:
+        UsageError: the URL, the key's variable, a rubric, a limit or the secret is not usable, or a gold file is given
+            twice or without its rubric. The message starts with the option.
+        RecordError, StorageError: a gold file is not XSTest's.
+    """
+    from alignmerge.auditor.endpoint import Endpoint
+    from alignmerge.auditor.judge.exam import ExamLimits
+    from alignmerge.auditor.judge.fence import checked_secret, new_secret
+    from alignmerge.auditor.judge.gold import joined
+    from alignmerge.auditor.judge.judging import check_repeats, check_rubrics
+    from alignmerge.auditor.judge.rubric import RUBRICS
+
+    rubrics = tuple(dict.fromkeys(plan.rubrics or RUBRICS))
+    with _option("--rubric"):
+        check_rubrics(rubrics)
+    with _option("--repeats"):
+        check_repeats(plan.repeats)
+    with _option("--judge-floor"):
+        limits = ExamLimits() if plan.floor is None else ExamLimits(kappa=plan.floor)
+    with _option("--judge-secret"):
+        secret = checked_secret(plan.secret) if plan.secret is not None else new_secret()
+    with _option("--judge"), Endpoint(plan.url, plan.model or "", plan.key_env):
+        pass
+    with _option("--judge-gold"):
+        gold = joined(plan.gold)
+        check_rubrics(rubrics, gold)
+    return Checked(rubrics, limits, gold, secret)
+
+
+@contextmanager
+def _option(name: str) -> Iterator[None]:
+    """Usage errors inside start with the option's name."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
 @contextmanager
 def opened(plan: JudgePlan) -> Iterator["Judging"]:
     """The judge, ready to be asked; its connections are closed at the end.
 
     Raises:
-        UsageError: the URL, the key's variable, a rubric or a limit is not usable; or the server offers several models
-            and none was chosen.
+        UsageError: see `checked`; or the server offers several models and none was chosen.
         EndpointError: the server is not there, or names no model.
         RecordError, StorageError: a gold file is not XSTest's.
     """
     from alignmerge.auditor.endpoint import Endpoint
     from alignmerge.auditor.judge.ask import JudgeServer
-    from alignmerge.auditor.judge.exam import ExamLimits
-    from alignmerge.auditor.judge.fence import checked_secret, new_secret
-    from alignmerge.auditor.judge.gold import xstest
     from alignmerge.auditor.judge.judging import Judging
-    from alignmerge.auditor.judge.rubric import RUBRICS
 
-    gold = tuple(item for path in plan.gold for item in xstest(path))
-    digest = _digest(plan.checkpoint) if plan.checkpoint else None
+    parts = checked(plan)
+    with _option("--judge-checkpoint"):
+        digest = _digest(plan.checkpoint) if plan.checkpoint else None
     with Endpoint(plan.url, plan.model or _only_model(plan), plan.key_env) as endpoint:
-        secret = checked_secret(plan.secret) if plan.secret else new_secret()
         yield Judging(
-            JudgeServer(endpoint, form=plan.form, secret=secret),
+            JudgeServer(endpoint, form=plan.form, secret=parts.secret),
             repeats=plan.repeats,
-            rubrics=plan.rubrics or tuple(RUBRICS),
-            limits=ExamLimits() if plan.floor is None else ExamLimits(kappa=plan.floor),
-            more_gold=gold,
+            rubrics=parts.rubrics,
+            limits=parts.limits,
+            more_gold=parts.gold,
             gold_limit=plan.gold_limit,
             checkpoint=digest,
             allow_self=plan.allow_self,

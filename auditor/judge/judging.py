@@ -6,6 +6,7 @@ Notable decisions:
 - Verdicts are not kept for another run: a judge's server may hold another model by then, under the same name.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,32 @@ from alignmerge.errors import UsageError
 SELF = "the judge is the candidate itself; give another judge, or allow it"
 
 
+def check_rubrics(names: Sequence[str], more_gold: Sequence[Gold] = ()) -> None:
+    """Nothing, where a judge can be asked under these rubrics.
+
+    Raises:
+        UsageError: an unknown one, or gold items of one that is not among them.
+    """
+    for name in names:
+        if name not in RUBRICS:
+            near = difflib.get_close_matches(name, RUBRICS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known rubrics: {', '.join(RUBRICS)}"
+            raise UsageError(f"no rubric {name!r}; {hint}")
+    stray = next((item.rubric for item in more_gold if item.rubric not in names), None)
+    if stray is not None:
+        raise UsageError(f"answers labelled for the rubric {stray}, which is not asked; ask it too, or leave them out")
+
+
+def check_repeats(count: int) -> None:
+    """Nothing, where a question can be asked so often.
+
+    Raises:
+        UsageError: fewer than once.
+    """
+    if count < 1:
+        raise UsageError(f"a judge is asked at least once, not {count} times")
+
+
 @dataclass
 class Judging:
     """A judge, how often it is asked, and what its exam needs. One for all audits of a run.
@@ -33,7 +60,7 @@ class Judging:
     checkpoint: manifest digest of the judge's own weights, where known. allow_self: whether it may judge itself.
 
     Raises:
-        UsageError: an unknown rubric, or fewer than one repeat.
+        UsageError: see `check_rubrics` and `check_repeats`.
     """
 
     server: JudgeServer
@@ -48,11 +75,8 @@ class Judging:
     _exams: dict[tuple[tuple[str, ...], bool], Exam] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise UsageError(f"a judge is asked at least once, not {self.repeats} times")
-        for name in self.rubrics:
-            if name not in RUBRICS:
-                raise UsageError(f"no rubric {name!r}; known rubrics: {', '.join(RUBRICS)}")
+        check_repeats(self.repeats)
+        check_rubrics(self.rubrics, self.more_gold)
 
     def gold(self, rubrics: Sequence[str]) -> dict[str, tuple[Gold, ...]]:
         """The gold items of an exam in these rubrics."""

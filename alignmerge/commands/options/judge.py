@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from alignmerge.errors import UsageError
-from alignmerge.pipeline.judging import JudgePlan
+from alignmerge.pipeline.judging import JudgePlan, checked
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "url": click.option("--judge", "url", metavar="URL", help="An OpenAI-compatible server that grades, up to /v1."),
@@ -31,7 +31,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "gold": click.option(
         "--judge-gold",
         multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="XSTest's labelled completions, for the exam.",
     ),
     "gold_limit": click.option("--gold-limit", type=click.IntRange(min=1), help="Only N gold requests per rubric."),
@@ -60,7 +60,9 @@ def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def called(*arguments: Any, **values: Any) -> Any:
         given = {field: values.pop(_NAMES.get(field, field)) for field in _OPTIONS}
         if given["url"] is not None:
-            return command(*arguments, judging=JudgePlan(**given), **values)
+            plan = JudgePlan(**given)
+            checked(plan)  # a wrong option ends the command before it has loaded or asked anything
+            return command(*arguments, judging=plan, **values)
         stray = next((field for field, value in given.items() if value != _DEFAULTS.get(field)), None)
         if stray is not None:
             raise UsageError(f"an option of the judge ({stray.replace('_', ' ')}) was given without --judge URL")

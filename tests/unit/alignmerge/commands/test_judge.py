@@ -65,6 +65,7 @@ def test_a_judge_that_fails_ends_with_four(capsys: pytest.CaptureFixture[str]) -
         (("--judge", "http://127.0.0.1:9/v1", "--judge-model", "m", "--judge-floor", "2"), "kappa is 2.0"),
         (("--judge", "http://127.0.0.1:9/v1", "--judge-model", "m", "--judge-secret", "x"), "64 hexadecimal digits"),
         (("--judge", "ftp://a", "--judge-model", "m"), "base URL"),
+        (("--judge", "http://127.0.0.1:9/v1", "--judge-model", "m", "--judge-key-env", "NOT_SET"), "NOT_SET"),
     ],
 )
 def test_wrong_options_are_answered_with_one_line(
@@ -73,6 +74,64 @@ def test_wrong_options_are_answered_with_one_line(
     assert run("judge", "exam", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+WRONG = [
+    (("--rubric", "refusals"), "--rubric: no rubric 'refusals'; did you mean refusal?"),
+    (("--rubric", "beauty"), "--rubric: no rubric 'beauty'; known rubrics: harmlessness, "),
+    (("--repeats", "0"), "'--repeats': 0 is not in the range 1<=x<=25"),
+    (("--repeats", "two"), "'--repeats': 'two' is not a valid integer"),
+    (("--judge-floor", "1.2"), "--judge-floor: judge limit kappa is 1.2: it must lie in [0, 1]"),
+    (("--judge-floor", "nan"), "--judge-floor: judge limit kappa is nan: it must lie in [0, 1]"),
+    (("--judge-secret", ""), "--judge-secret: the judge's secret is 64 hexadecimal digits"),
+    (("--judge-key-env", "NOT_SET"), "--judge: environment variable 'NOT_SET' is not set"),
+    (("--judge-gold", "nowhere.csv"), "'--judge-gold': File 'nowhere.csv' does not exist"),
+    (("--judge-flor", "0.5"), "No such option '--judge-flor'. (Did you mean one of: '--judge-floor'"),
+]
+
+
+@pytest.mark.parametrize("command", [("judge", "exam"), ("audit", "no-such-model", "-o", "out")])
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_wrong_option_is_found_before_a_model_is_opened_or_the_server_asked(
+    command: tuple[str, ...],
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with judge(oracle) as server:
+        assert run(*command, "--judge", server.url, *arguments) == 2
+        assert server.asked == []
+    error = capsys.readouterr().err
+    assert message in error
+    assert "no-such-model" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gold_of_a_rubric_that_is_not_asked_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["id,prompt,completion,final_label", "1,ask,Yes.,1_full_compliance", "2,ask,No.,2_full_refusal"]
+    (tmp_path / "gold.csv").write_text("\n".join(rows))
+    gold = ("--judge-gold", str(tmp_path / "gold.csv"))
+    with judge(oracle) as server:
+        assert run("judge", "exam", "--judge", server.url, *FEW, *gold, "--rubric", "honesty") == 2
+        assert "--judge-gold: answers labelled for the rubric refusal, which is not" in capsys.readouterr().err
+        assert run("judge", "exam", "--judge", server.url, *FEW, *gold, *gold) == 2
+        assert "--judge-gold: " in (error := capsys.readouterr().err) and "give it once" in error
+        assert server.asked == []
+
+
+def test_a_judge_that_cannot_be_opened_ends_an_audit_before_lm_eval_runs(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("alignmerge.pipeline.harness.run", lambda *_: pytest.fail("lm-eval was started"))
+    ask = ("audit", str(tiny_checkpoint), "--harness", "gsm8k", "-o", str(tmp_path / "out"))
+    with judge(oracle) as server:
+        nowhere = ("--judge-checkpoint", str(tmp_path / "nowhere"))
+        assert run(*ask, "--judge", server.url, *nowhere) == 2
+        assert server.asked == []
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_an_audit_is_read_by_the_judge_and_compared_with_the_anchors(
