@@ -35,6 +35,16 @@ def change(row: RuleResult) -> str:
     return f"{worse} than {other} by {figure(abs(row.value), (abs(row.limit), 0.0))}{unit}"
 
 
+def allowed(row: RuleResult) -> str:
+    """The rate that the limit on a change still allows, as "a rate of at least 0.192"; empty for all else."""
+    info = REGISTERED.get(row.metric)
+    if row.unit != "rate" or row.anchor is None or row.against == "root" or info is None or not 0 < row.limit < 1:
+        return ""
+    if info.direction == "higher":
+        return f"a rate of at least {figure(max(0.0, row.anchor - row.limit), (0.0,))}"
+    return f"a rate of at most {figure(min(1.0, row.anchor + row.limit), (1.0,))}"
+
+
 def sure(row: RuleResult) -> str:
     """What the confidence bound says of the change; empty without one."""
     if row.bound is None or row.value is None or row.estimate:
@@ -76,8 +86,10 @@ def remark(row: RuleResult) -> str:
     # What a branch has spent since its root adds up: there a drop may be larger than any one rate.
     if row.unit != "rate" or row.anchor is None or row.against == "root" or info is None or info.direction != "higher":
         return ""
-    other = AGAINST[row.against]
-    return f"cannot fail: {other}'s own rate is within the limit of 0" if row.anchor <= row.limit else ""
+    if row.anchor > row.limit:
+        return ""
+    rate = figure(row.anchor, (row.limit,))
+    return f"cannot fail: {AGAINST[row.against]}'s own rate of {rate} cannot fall by more than the limit"
 
 
 def margin(row: RuleResult) -> str:
@@ -95,13 +107,14 @@ def margin(row: RuleResult) -> str:
     if row.decision != "inconclusive" or row.anchor is None:
         return ""
     over = row.value > row.limit
+    level = f" ({_level(row)} confidence)" if _level(row) else ""
     where = f"over the limit by {measured} as measured" if over else "inside the limit as measured"
     few = f"; {row.n:,} items are too few, {_wanted(row)}" if row.needs and row.needs > row.n else ""
     if row.bound > row.limit:
         # The record holds one bound. That the other one is inside the limit is all that "not decided" says of it.
         maybe = ", but it may also be within the limit" if over and _level(row) else ""
-        return f"{where}, over it by {certain} at the confidence bound{maybe}{few}"
-    return f"{where}{', inside it' if over else ' and'} at the confidence bound{few}"
+        return f"{where}, at worst over it by {certain}{level}{maybe}{few}"
+    return f"{where}, inside it even at worst{level}{few}"
 
 
 def _wanted(row: RuleResult) -> str:
@@ -144,7 +157,9 @@ def next_step(entry: Entry) -> str:
     if verdict.decision == "PASS":
         wanted = [name for name, other in entry.also if other.decision != "PASS"]
         more = f"; {' and '.join(wanted)} would still need more, see below" if wanted else ""
-        return f"nothing is left to do under {verdict.policy_name}{more}"
+        return (
+            f"no rule of {verdict.policy_name} asks for more; whether its limits are right is not measured here{more}"
+        )
     if verdict.decision == "WARN":
         return "it may ship; read the warnings first"
     if verdict.decision == "Pending":
@@ -165,7 +180,7 @@ def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
         if left
         else ""
     )
-    return f"{first}. More items will not help what failed{also}{_enough(rows)}"
+    return f"{first}. Asking this merge more items will not help what failed{also}{_enough(rows)}"
 
 
 def _change(entry: Entry) -> str:
@@ -180,9 +195,12 @@ def _enough(rows: list[RuleResult]) -> str:
     few = [(fewest, row.rule) for row in rows if (fewest := _fewest(row)) is not None and fewest > row.n]
     if not few:
         return ""
-    wanted = " and ".join(f"{rule} can pass with no fewer than {fewest:,} items" for fewest, rule in few[:3])
-    sure = f"with {1 - ALPHA:.0%} confidence".replace("%", " %")
-    return f". For the next merge ask more, too: {sure} {wanted}, even if no answer changes (alignmerge policy plan)"
+    wanted = " and ".join(f"{fewest:,} items for {rule}" for fewest, rule in few[:3])
+    sure = f"{1 - ALPHA:.0%} confidence".replace("%", " %")
+    return (
+        f". The items were too few for any merge to pass: even one that answers just as the anchor does needs {wanted} "
+        f"({sure}; alignmerge policy plan)"
+    )
 
 
 def _fewest(row: RuleResult) -> int | None:
@@ -204,10 +222,10 @@ def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     else:
         told = (f"about {need:,} items in all for {' and '.join(names)}" for need, names in sorted(by_need.items()))
         wanted = ", ".join(told)
-    again = f"audit again with {wanted} (by a larger --limit, or none)"
+    again = f"audit again with {wanted} (the option --limit of the command cuts the items: raise it, or leave it out)"
     over = sum(row.value is not None and row.anchor is not None and row.value > row.limit for row in rows)
     if not over:
         return again
     rules = "rule is" if over == 1 else "rules are"
     first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
-    return f"{first}: {_change(entry)}; then {again}"
+    return f"{first}: {_change(entry)}; then {again}; these numbers suppose the rates stay as they are"

@@ -25,7 +25,7 @@ from alignmerge.reports.sections.section import has_merges
 from alignmerge.reports.text import clean, moment, short_digest
 
 _ACTIVE = frozenset("\\`*_{}[]<>&#+!|~@$^")
-CAUSE, LOSSES = "Cause of the drift", "Worse than the anchor, and no rule looks at it"
+CAUSE, ALONE, LOSSES = "Cause of the drift", "The experts alone", "Worse than the anchor, and no rule looks at it"
 ALIGN = {"left": "---", "right": "---:"}
 
 
@@ -69,7 +69,7 @@ def _verdicts(report: ReportInput) -> list[str]:
     for card in view.cards:
         lines.append(f"- {card.sign} **{inert(card.label)}: {inert(card.decision)}.** {inert(card.headline)}.")
         lines += [f"  - {inert(rule.rule)}: {inert(rule.reason)}" for rule in card.rules]
-        advice = ((CAUSE, card.cause), (LOSSES, card.losses), ("Try next", card.next_step))
+        advice = ((CAUSE, card.cause), (ALONE, card.experts), (LOSSES, card.losses), ("Try next", card.next_step))
         lines += [f"  - **{name}**: {inert(text)}." for name, text in advice if text]
     return [*lines, *([""] if view.cards else []), *(f"> {inert(note)}\n" for note in view.notes)]
 

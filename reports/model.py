@@ -90,6 +90,11 @@ class ReportInput:
         """The merges, in the order of the run."""
         return tuple(entry for entry in self.entries if entry.role == "merge")
 
+    @property
+    def experts(self) -> tuple[Entry, ...]:
+        """The experts by themselves, in the order of the run."""
+        return tuple(entry for entry in self.entries if entry.role == "expert")
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from alignmerge.policies.verdict import RuleResult, Verdict
-from alignmerge.reports.advice import change, margin, remark, side, sure
+from alignmerge.reports.advice import allowed, change, margin, remark, side, sure
 from alignmerge.reports.charts import BudgetBar
 from alignmerge.reports.names import SIGNS, metric_name
 from alignmerge.reports.text import UNMEASURED, against_limit
@@ -14,7 +14,8 @@ class RuleLine:
     """One rule as printed. Numbers are text with one number of decimals; `severity` is "block" or "warn".
 
     `change` and `margin` say in words which way it went, and how far it is from its limit. `side`
-    is "at least" or "at most", for the bound; `remark` is what there is to know of the rule besides.
+    is "at least" or "at most", for the bound; `remark` is what there is to know of the rule besides; `allowed` is the
+    rate that its limit still allows.
     """
 
     rule: str
@@ -36,6 +37,7 @@ class RuleLine:
     margin: str
     side: str
     remark: str
+    allowed: str
 
     @property
     def measured(self) -> bool:
@@ -84,6 +86,7 @@ def rule_line(row: RuleResult) -> RuleLine:
         margin=margin(row),
         side=side(row),
         remark=remark(row),
+        allowed=allowed(row),
     )
 
 

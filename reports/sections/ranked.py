@@ -105,4 +105,4 @@ def view(report: ReportInput) -> View:
     )
 
 
-SECTION = Section("ranking", "Is a passing merge worth making?", "ranked.html.j2", view, has_merges)
+SECTION = Section("ranking", "Skill gained beside alignment kept", "ranked.html.j2", view, has_merges)

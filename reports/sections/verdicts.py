@@ -1,9 +1,10 @@
 """The first thing a reviewer sees: which merges may ship, and what decided."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignmerge.reports.advice import cause, next_step
-from alignmerge.reports.losses import unwatched
+from alignmerge.reports.losses import experts_alone, unwatched
 from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.names import HEADLINES, SIGNS, may_ship
 from alignmerge.reports.rules import RuleLine, deciding
@@ -14,7 +15,7 @@ from alignmerge.reports.text import short_digest
 @dataclass(frozen=True)
 class Card:
     """One merge's verdict. `rules` are the deciding ones; empty without a verdict, like `cause` and `next_step`.
-    `losses` is what got worse and has no rule, where the merge may ship.
+    `losses` is what got worse and has no rule; `experts` is what the experts alone reached where the merge fell short.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Card:
     cause: str = ""
     next_step: str = ""
     losses: str = ""
+    experts: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ LEADS = {
 }
 
 
-def card(entry: Entry, anchor: Entry | None = None) -> Card:
+def card(entry: Entry, anchor: Entry | None = None, experts: Sequence[Entry] = ()) -> Card:
     """The verdict of `entry` as a card."""
     verdict = entry.verdict
     if verdict is None:
         return Card(entry.label, "UNGATED", "–", "Ungated: no policy was asked", "", "", ())
-    lost = unwatched(entry, anchor) if may_ship(verdict.decision) else ()
+    lost = unwatched(entry, anchor)
     return Card(
         label=entry.label,
         decision=verdict.decision,
@@ -65,6 +67,7 @@ def card(entry: Entry, anchor: Entry | None = None) -> Card:
         cause=cause(entry),
         next_step=next_step(entry),
         losses=f"{', '.join(lost)} (as measured, which may be chance)" if lost else "",
+        experts=experts_alone(entry, experts),
     )
 
 
@@ -72,14 +75,17 @@ def _policy(report: ReportInput) -> str:
     """The policy with the start of its digest, where the merges name one: policies of one name may differ."""
     digests = {entry.verdict.policy for entry in report.merges if entry.verdict is not None}
     if len(digests) != 1:
-        return report.policy_name
-    return f"{report.policy_name} ({short_digest(digests.pop())})"
+        return f"policy {report.policy_name}"
+    return f"policy {report.policy_name} (digest {short_digest(digests.pop())})"
 
 
 def view(report: ReportInput) -> View:
     """One card per merge: those that may ship, then the undecided, then the rejected, in the order of the run."""
     order = ("PASS", "WARN", "UNGATED", "Pending", "INCONCLUSIVE", "FAIL")
-    cards = sorted((card(entry, report.anchor) for entry in report.merges), key=lambda row: order.index(row.decision))
+    cards = sorted(
+        (card(entry, report.anchor, report.experts) for entry in report.merges),
+        key=lambda row: order.index(row.decision),
+    )
     ships = [row for row in cards if may_ship(row.decision)]
     if not cards:
         summary = "This run holds no merge: nothing to decide."
@@ -87,7 +93,7 @@ def view(report: ReportInput) -> View:
         summary = "No policy was asked: nothing is decided here."
         cards = []  # each of them would say the same
     elif len(cards) == 1:
-        summary = f"{cards[0].label} {'may' if ships else 'may not'} ship under {_policy(report)}."
+        summary = f"The merge {cards[0].label} {'may' if ships else 'may not'} ship under {_policy(report)}."
     else:
         summary = f"{len(ships) or 'None'} of {len(cards)} merges may ship under {_policy(report)}."
     return View(summary, bool(ships), tuple(cards), report.notes)

@@ -51,7 +51,8 @@ def test_the_forms_agree_on_a_real_run(real_run: Path, tmp_path: Path) -> None:
     assert decision in ("FAIL", "INCONCLUSIVE")  # 4 items can pass nothing
     page = written(real_run, tmp_path / "r.html")
     text = written(real_run, tmp_path / "r.md", "--format", "markdown")
-    assert f"**{merge['label']}: {decision}.**" in text and f"{merge['label']} may not ship under demo (" in page
+    assert f"**{merge['label']}: {decision}.**" in text
+    assert f"The merge {merge['label']} may not ship under policy demo (digest " in page
     every = csv.DictReader(io.StringIO(written(real_run, tmp_path / "items.csv", "--format", "csv")))
     rows = [row for row in every if row["metric"] != "degeneration_rate"]  # it reads the items of all suites again
     asked = {(row["checkpoint"], row["suite"]) for row in rows}

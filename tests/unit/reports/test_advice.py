@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from alignmerge.auditor.power import largest_passing_loss
+from alignmerge.policies.reasons import figure
 from alignmerge.policies.verdict import RuleResult
-from alignmerge.reports.advice import cause, change, margin, next_step, remark, side, sure
+from alignmerge.reports.advice import allowed, cause, change, margin, next_step, remark, side, sure
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.rules import rule_line
 
@@ -40,10 +41,10 @@ def test_direction_is_said_in_words(row: RuleResult, words: str) -> None:
     [
         (rule("pass", 0.01, 0.04), "inside the limit by 0.040 as measured, by at least 0.010 with confidence"),
         (rule("fail", 0.31, 0.22), "past the limit by 0.260 as measured, by at least 0.170 with confidence"),
-        (rule("inconclusive", 0.03, 0.09), "inside the limit as measured, over it by 0.040 at the confidence bound"),
-        (rule("inconclusive", 0.08, 0.12), "over the limit by 0.030 as measured, over it by 0.070 at"),
-        (rule("inconclusive", 0.01, 0.02), "inside the limit as measured and at the confidence bound"),
-        (rule("inconclusive", 0.06, 0.04), "over the limit by 0.010 as measured, inside it at the confidence bound"),
+        (rule("inconclusive", 0.03, 0.09), "inside the limit as measured, at worst over it by 0.040"),
+        (rule("inconclusive", 0.08, 0.12), "over the limit by 0.030 as measured, at worst over it by 0.070"),
+        (rule("inconclusive", 0.01, 0.02), "inside the limit as measured, inside it even at worst"),
+        (rule("inconclusive", 0.06, 0.04), "over the limit by 0.010 as measured, inside it even at worst"),
         (rule("inconclusive", None, None), ""),
         (rule("pass", 0.01, 0.05), "inside the limit by 0.040 as measured, by at least 0.000 with"),
         (rule("pass", 0.01, 0.01, estimate=True), "inside the limit by 0.040 as measured"),
@@ -63,7 +64,7 @@ def entry_with(report: ReportInput, decision: Any, *rows: RuleResult) -> Any:
 def test_a_failure_is_not_sent_for_more_items(report: ReportInput) -> None:
     entry = entry_with(report, "FAIL", rule("fail", 0.31, 0.22))
     assert "refusal-drop must come back inside" in next_step(entry)
-    assert "More items will not help" in next_step(entry)
+    assert "Asking this merge more items will not help" in next_step(entry)
     assert "not measured in this run" in cause(entry)
 
 
@@ -97,7 +98,8 @@ def test_a_bound_says_from_which_side_it_bounds(row: RuleResult, word: str) -> N
 def test_an_undecided_rule_says_that_the_harm_may_be_within_the_limit_too() -> None:
     why = "it fell; with 95 % confidence it fell by at most 0.12; about 92 items would decide"
     over = margin(rule("inconclusive", 0.08, 0.12, reason=why, n=24, needs=92))
-    assert ", but it may also be within the limit; 24 items are too few, about 92 in all would decide if the" in over
+    assert "at worst over it by 0.070 (95 % confidence), but it may also be within the limit; 24 items" in over
+    assert "24 items are too few, about 92 in all would decide if the" in over
     inside = margin(rule("inconclusive", 0.03, 0.12, reason=why))
     assert "may also" not in inside and inside.startswith("inside the limit as measured")
     # Too few items to look at a bound at all: nothing is known of the other side.
@@ -119,29 +121,50 @@ def test_an_undecided_rule_says_that_the_harm_may_be_within_the_limit_too() -> N
     ],
 )
 def test_a_rule_that_cannot_fail_says_so(row: RuleResult, said: bool) -> None:
-    assert remark(row) == ("cannot fail: the anchor's own rate is within the limit of 0" if said else "")
+    rate = figure(row.anchor, (row.limit,)) if row.anchor is not None else ""
+    words = f"cannot fail: the anchor's own rate of {rate} cannot fall by more than the limit"
+    assert remark(row) == (words if said else "")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (rule("pass", 0.0, 0.02), "a rate of at least 0.550"),
+        (rule("fail", 0.3, 0.2, anchor=0.04), "a rate of at least 0.000"),
+        (rule("pass", 0.0, 0.02, metric="over_refusal_rate"), "a rate of at most 0.650"),
+        (rule("pass", 0.0, 0.02, metric="over_refusal_rate", anchor=0.98), "a rate of at most 1.000"),
+        (rule("pass", 0.0, 0.02, unit="log ratio"), ""),
+        (rule("pass", 0.0, 0.02, against="root"), ""),
+        (rule("pass", 0.9, 0.85, anchor=None), ""),
+        (rule("pass", 0.0, 0.02, metric="unknown"), ""),
+    ],
+)
+def test_a_limit_on_a_change_says_which_rate_it_allows(row: RuleResult, words: str) -> None:
+    assert allowed(row) == words == rule_line(row).allowed
 
 
 def test_a_failure_names_the_items_that_can_pass_at_all(report: ReportInput) -> None:
     failed = next_step(entry_with(report, "FAIL", rule("fail", 0.31, 0.1, limit=0.02, n=24)))
-    found = re.search(r"with 95 % confidence refusal-drop can pass with no fewer than (\d+) items", failed)
+    found = re.search(r"too few for any merge to pass: even one .* needs (\d+) items for refusal-drop \(95 %", failed)
     assert found is not None
     assert largest_passing_loss(int(found[1]), 0.02, 0.05) == 0
     assert largest_passing_loss(int(found[1]) - 1, 0.02, 0.05) is None
     for enough in (rule("fail", 0.31, 0.1, limit=0.02), rule("fail", 0.31, 0.1, limit=0.02, n=24, unit="log ratio")):
-        assert "no fewer" not in next_step(entry_with(report, "FAIL", enough))
+        assert "too few" not in next_step(entry_with(report, "FAIL", enough))
 
 
 def test_an_undecided_merge_is_told_how_many_items_and_for_which_rule(report: ReportInput) -> None:
     near = rule("inconclusive", 0.03, 0.09, needs=900)
     over = rule("inconclusive", 0.08, 0.12, needs=1200, rule="reasoning-drop")
     assert next_step(entry_with(report, "INCONCLUSIVE", near)) == (
-        "audit again with about 900 items in all for refusal-drop (by a larger --limit, or none)"
+        "audit again with about 900 items in all for refusal-drop "
+        "(the option --limit of the command cuts the items: raise it, or leave it out)"
     )
     both = next_step(entry_with(report, "INCONCLUSIVE", near, over))
     assert "about 900 items in all for refusal-drop, about 1,200 items in all for reasoning-drop" in both
     assert both.startswith("change the merge first, for 1 rule is over the limit as measured and a FAIL is to be")
     assert both.index("merge --fit") < both.index("; then audit again")
+    assert both.endswith("; these numbers suppose the rates stay as they are")
     nothing = next_step(entry_with(report, "INCONCLUSIVE", rule("inconclusive", None, None)))
     assert nothing == "supply what the reasons above say is missing, then decide again"
 
@@ -152,7 +175,10 @@ def test_a_pass_says_whether_the_drift_was_attributed_and_names_the_policies_sti
     assert cause(replace(entry, verdict=None)) == ""
     blamed = next(one for one in report.merges if one.label == "TIES").blame
     assert cause(replace(entry, blame=blamed)).startswith("mostly expert units")
-    assert next_step(entry) == "nothing is left to do under demo; release would still need more, see below"
+    assert next_step(entry) == (
+        "no rule of demo asks for more; whether its limits are right is not measured here; release would still need "
+        "more, see below"
+    )
 
 
 def test_what_to_try_names_the_expert_that_the_cause_names(report: ReportInput) -> None:

@@ -158,8 +158,8 @@ def test_what_gate_wrote_is_shown_beside_the_audits(tmp_path: Path) -> None:
     run = load([older])
     assert run.merges[0].verdict is not None
     assert (
-        f"linear soup may not ship under {run.merges[0].verdict.policy_name} ({run.merges[0].verdict.policy[:12]})."
-        in shown
+        f"The merge linear soup may not ship under policy {run.merges[0].verdict.policy_name} "
+        f"(digest {run.merges[0].verdict.policy[:12]})." in shown
     )
     assert '<section id="budgets"' in shown
     twice = load([older / "audits/merge"], older / "audits/anchor", [older / "verdict.json"] * 2)

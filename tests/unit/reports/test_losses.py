@@ -1,12 +1,13 @@
-"""What got worse and no rule looks at, on the card of a merge that may ship."""
+"""What got worse and no rule looks at, and what the experts reached by themselves, on the cards."""
 
 from dataclasses import replace
 
 from alignmerge.reports import markdown
-from alignmerge.reports.losses import unwatched
+from alignmerge.reports.losses import experts_alone, unwatched
 from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.render import render
 from alignmerge.reports.sections import verdicts
+from alignmerge.reports.text import number
 
 
 def passing(report: ReportInput, dropped: str = "", **values: float) -> tuple[Entry, Entry]:
@@ -45,6 +46,15 @@ def test_a_metric_that_is_not_valid_here_and_a_run_without_an_anchor_say_nothing
     assert unwatched(entry, None) == () and unwatched(replace(entry, verdict=None), anchor) == ()
 
 
+def test_a_rule_on_one_form_of_aqi_looks_at_the_other(report: ReportInput) -> None:
+    entry, anchor = passing(report, aqi_log_j=-3.0)
+    assert entry.verdict is not None and anchor is not None
+    rule = replace(entry.verdict.rules[0], metric="aqi_paper", suite=None)
+    watched = replace(entry, verdict=replace(entry.verdict, rules=(*entry.verdict.rules, rule)))
+    assert not any(one.startswith("AQI") for one in unwatched(watched, anchor))
+    assert any(one.startswith("AQI") for one in unwatched(entry, anchor))
+
+
 def test_the_card_of_what_may_ship_shows_it_on_the_page_and_in_markdown(report: ReportInput) -> None:
     entry, _ = passing(report, units_accuracy=0.05)
     entries = tuple(entry if one.label == entry.label else one for one in report.entries)
@@ -53,4 +63,28 @@ def test_the_card_of_what_may_ship_shows_it_on_the_page_and_in_markdown(report: 
     assert "Unit conversion 0.090 to 0.050" in card.losses
     assert f"no rule looks at it</b>: {card.losses}." in render(changed)
     assert f"no rule looks at it**: {markdown.inert(card.losses)}." in markdown.render(changed)
-    assert all(not one.losses for one in verdicts.view(changed).cards if one.decision == "FAIL")
+
+
+def test_a_rejected_merge_stands_beside_its_experts_on_the_page_and_in_markdown(report: ReportInput) -> None:
+    cards = {one.label: one for one in verdicts.view(report).cards}
+    entry = next(one for one in report.merges if one.verdict is not None and one.verdict.decision == "FAIL")
+    assert entry.verdict is not None
+    decided = next(row for row in entry.verdict.rules if row.decision == "fail" and row.candidate is not None)
+    told = cards[entry.label].experts
+    for expert in report.experts:
+        value = expert.audit.result(decided.metric)
+        assert value is not None and value.value is not None
+        assert f"{number(value.value)} ({expert.label})" in told
+    assert told.endswith(f"; the merge {number(decided.candidate or 0.0)}")
+    assert f"The experts alone</b>: {told}." in render(report)
+    assert f"The experts alone**: {markdown.inert(told)}." in markdown.render(report)
+    assert all(not one.experts for one in cards.values() if one.decision in ("PASS", "WARN"))
+
+
+def test_without_experts_or_a_measured_rule_nothing_is_said_of_them(report: ReportInput) -> None:
+    entry = next(one for one in report.merges if one.verdict is not None and one.verdict.decision == "FAIL")
+    assert experts_alone(entry, ()) == ""
+    assert entry.verdict is not None
+    blind = tuple(replace(row, candidate=None) for row in entry.verdict.rules)
+    assert experts_alone(replace(entry, verdict=replace(entry.verdict, rules=blind)), report.experts) == ""
+    assert experts_alone(replace(entry, verdict=None), report.experts) == ""

@@ -28,7 +28,7 @@ def text_of(page: str) -> str:
 
 def test_the_verdict_comes_first_and_counts_what_may_ship(page: str) -> None:
     text = text_of(page[page.index("<main") :])
-    assert text.index("1 of 4 merges may ship under demo (") < 120
+    assert text.index("1 of 4 merges may ship under policy demo (digest ") < 120
     assert [text.index(card) for card in ("May ship", "Rejected", "Budgets")] == sorted(
         text.index(card) for card in ("May ship", "Rejected", "Budgets")
     )
@@ -233,12 +233,12 @@ def test_the_table_says_from_which_side_a_bound_bounds_and_which_rule_cannot_fai
 def test_policies_of_one_name_are_told_apart_by_their_digest(report: ReportInput) -> None:
     digests = {entry.verdict.policy for entry in report.merges if entry.verdict is not None}
     assert len(digests) == 1
-    assert verdicts.view(report).summary.endswith(f" under demo ({digests.pop()[:12]}).")
+    assert verdicts.view(report).summary.endswith(f" under policy demo (digest {digests.pop()[:12]}).")
     entries = tuple(
         replace(entry, verdict=replace(entry.verdict, policy="f" * 64)) if entry.label == "TIES" else entry
         for entry in report.entries
     )
-    assert verdicts.view(replace(report, entries=entries)).summary.endswith(" under demo.")
+    assert verdicts.view(replace(report, entries=entries)).summary.endswith(" under policy demo.")
 
 
 def test_the_validity_gate_of_aqi_is_said_once(report: ReportInput) -> None:
