@@ -5,6 +5,7 @@ data. A revision or digest that was not checked is absent, and then named by the
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from alignmerge.errors import UsageError
 from alignmerge.suites.model import NAME, Kind
 
 SCHEMA = "alignmerge.suite/1"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
@@ -46,7 +48,7 @@ SCORERS: dict[str, ScorerUse] = {
 
 @dataclass(frozen=True)
 class Hub:
-    """A data set on the hub. `revision` is None until somebody has checked one: then the user names it."""
+    """A data set on the hub. `revision` is a commit, or None while nobody has checked one: then the user names it."""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
@@ -193,6 +195,8 @@ def _faults(found: Definition) -> list[tuple[str, str]]:
         out.append(("max_new_tokens", f"{found.max_new_tokens} is not between 1 and 32768"))
     if not 0 <= found.shots <= 64:
         out.append(("shots", f"{found.shots} is not between 0 and 64"))
+    if found.hub is not None and found.hub.revision is not None and not COMMIT.fullmatch(found.hub.revision):
+        out.append(("hub", f"revision: {found.hub.revision!r} is not a commit in 40 hexadecimal digits; names move"))
     if found.sha256 is not None and (len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef")):
         out.append(("sha256", "is not 64 hexadecimal digits"))
     return out

@@ -1,4 +1,8 @@
-"""Rows of a data set on the hub, at one pinned revision. `datasets` is imported here alone, and only when called."""
+"""Rows of a data set on the hub, at one pinned revision. `datasets` is imported here alone, and only when called.
+
+`datasets` is asked what it found before its rows are taken: it prefers a folder of the data set's name that lies where
+it runs, and without a network it takes the newest copy that it has, of whatever commit.
+"""
 
 import re
 from pathlib import Path
@@ -6,10 +10,10 @@ from typing import Any
 
 from alignmerge import jsonio
 from alignmerge.errors import EndpointError, RecordError, UsageError
-from alignmerge.suites.definition import Hub
+from alignmerge.suites.definition import COMMIT, Hub
 from alignmerge.suites.rows import MAX_ROWS, Row, Table
 
-REFERENCE = re.compile(r"hf:([A-Za-z0-9][\w.-]*/[\w.-]+)@([0-9a-f]{40})")
+REFERENCE = re.compile(rf"hf:([A-Za-z0-9][\w.-]*/[\w.-]+)@({COMMIT.pattern})")
 
 
 def revision_of(reference: str, hub: Hub) -> str:
@@ -30,14 +34,24 @@ def hub_table(hub: Hub, revision: str) -> Table:
     """The rows of a split at a revision; the SHA-256 is over the rows in their canonical form.
 
     Raises:
-        EndpointError: the hub cannot be reached, or has no such data set, configuration, split or revision.
+        EndpointError: the hub cannot be reached, or has no such data set, configuration, split or revision; or
+            something else was found in its place.
         RecordError: too many rows, or values that are no JSON.
     """
     place = f"hf:{hub.id}@{revision[:12]}"
     import datasets
 
     try:
-        found = datasets.load_dataset(hub.id, hub.config, split=hub.split, revision=revision)
+        builder = datasets.load_dataset_builder(hub.id, hub.config, revision=revision)
+        if builder.hash != revision:
+            raise EndpointError(
+                f"{place}: only something else is at hand: a folder {hub.id} where this runs, or a copy of another "
+                "commit; go elsewhere and let the hub be reached, or name a file of your own with --data NAME=PATH"
+            )
+        builder.download_and_prepare()
+        found = builder.as_dataset(split=hub.split)
+    except EndpointError:
+        raise
     except Exception as error:  # the library raises what its many back ends raise
         first = (str(error).splitlines() or [""])[0]
         raise EndpointError(
