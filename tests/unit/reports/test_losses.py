@@ -47,8 +47,8 @@ def test_a_metric_that_is_not_valid_here_and_a_run_without_an_anchor_say_nothing
 
 
 def test_a_rule_on_one_form_of_aqi_looks_at_the_other(report: ReportInput) -> None:
-    entry, anchor = passing(report, aqi_log_j=-3.0)
-    assert entry.verdict is not None and anchor is not None
+    entry, anchor = passing(report, "aqi_log_j", aqi_log_j=-3.0)
+    assert entry.verdict is not None
     rule = replace(entry.verdict.rules[0], metric="aqi_paper", suite=None)
     watched = replace(entry, verdict=replace(entry.verdict, rules=(*entry.verdict.rules, rule)))
     assert not any(one.startswith("AQI") for one in unwatched(watched, anchor))
