@@ -194,6 +194,7 @@ class Benchmark:
         told = {
             "version": server.version,
             "options": list(server.options),
+            "settings": server.settings,
             "start_seconds": round(time.perf_counter() - start, 1),
             "cores_used_when_idle": clock.idle(),
         }

@@ -228,4 +228,7 @@ def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
         return again
     rules = "rule is" if over == 1 else "rules are"
     first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
-    return f"{first}: {_change(entry)}; then {again}; these numbers suppose the rates stay as they are"
+    # What a policy wants at least is wanted of any merge.
+    guessed = any("the policy wants at least" not in row.reason for row in known)
+    suppose = "; these numbers suppose the rates stay as they are" if guessed else ""
+    return f"{first}: {_change(entry)}; then {again}{suppose}"

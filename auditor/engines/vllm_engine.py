@@ -86,6 +86,7 @@ class VLLMEngine(Served):
             "version": self._server.version,
             "dtype": self._server.dtype,
             "options": list(self._server.options),
+            "settings": self._server.settings,
             "batch_size": self._batch_size,
             "ends": sorted(self._ends),
             "template": self._encoder.template.digest,

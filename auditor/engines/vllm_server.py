@@ -41,8 +41,9 @@ HOW_TO_GET = (
     "then pip uninstall -y torchvision torchaudio torchcodec there) and name its interpreter: "
     f"--vllm-python or {PYTHON_VARIABLE}"
 )
-# Nothing that is asked for on the network; no usage reports; a bounded cache on a CPU.
-DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "2"}
+# Nothing that is asked for on the network; no usage reports. On a CPU: a bounded cache, and every core computes; left
+# to itself vLLM keeps one for the HTTP part, which on two cores is half of them.
+DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
 FIXED = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 _WATCHER = """
 import os, signal, subprocess, sys, threading
@@ -136,6 +137,13 @@ class VLLMServer:
             # On a processor compiling takes longer than an audit saves by it.
             *(("--enforce-eager",) if self.version.startswith(CPU_PACKAGE) else ()),
         )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that its CPU build reads, as they are set; empty on a GPU."""
+        if not self.version.startswith(CPU_PACKAGE):
+            return {}
+        return {name: value for name, value in sorted(environment(os.environ).items()) if name.startswith("VLLM_CPU_")}
 
     @property
     def command(self) -> list[str]:

@@ -165,6 +165,8 @@ def test_an_undecided_merge_is_told_how_many_items_and_for_which_rule(report: Re
     assert both.startswith("change the merge first, for 1 rule is over the limit as measured and a FAIL is to be")
     assert both.index("merge --fit") < both.index("; then audit again")
     assert both.endswith("; these numbers suppose the rates stay as they are")
+    wanted = replace(over, reason="only 9 items; the policy wants at least 1200")
+    assert "these numbers suppose" not in next_step(entry_with(report, "INCONCLUSIVE", wanted))
     nothing = next_step(entry_with(report, "INCONCLUSIVE", rule("inconclusive", None, None)))
     assert nothing == "supply what the reasons above say is missing, then decide again"
 

@@ -27,7 +27,8 @@ STAND_IN = """\
         sys.exit(0)
     child = subprocess.Popen(["sleep", "600"])
     with open({pids!r}, "w") as out:
-        json.dump({{"pids": [os.getpid(), child.pid], "argv": sys.argv, "keys": "SOME_KEY" in os.environ}}, out)
+        json.dump({{"pids": [os.getpid(), child.pid], "argv": sys.argv, "keys": "SOME_KEY" in os.environ,
+                   "cpu": {{k: v for k, v in os.environ.items() if k.startswith("VLLM_CPU_")}}}}, out)
     print("INFO starting", flush=True)
     if mode == "fails":
         print("(EngineCore pid=3) ValueError: No available memory for the cache blocks.")
@@ -104,6 +105,23 @@ def test_a_server_is_ready_inside_and_gone_outside(stand_in: Path, monkeypatch: 
     assert_gone(stand_in.parent)
     assert "ready" in said[-1]
     assert not (stand_in.parent / "server.log").exists()
+
+
+@pytest.mark.parametrize(("set_to", "given"), [(None, "0"), ("1", "1")])
+def test_every_core_computes_unless_the_user_says_otherwise(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, set_to: str | None, given: str
+) -> None:
+    name = "VLLM_CPU_NUM_OF_RESERVED_CPU"
+    monkeypatch.delenv(name, raising=False)
+    if set_to is not None:
+        monkeypatch.setenv(name, set_to)
+    with server(stand_in) as running:
+        told = started(stand_in.parent)["cpu"]
+        assert isinstance(told, dict)
+        assert told[name] == given
+        assert running.settings == told
+    running.version = "vllm 9.9"
+    assert running.settings == {}
 
 
 def test_an_exception_inside_ends_the_server(stand_in: Path) -> None:
