@@ -36,13 +36,13 @@ def change(row: RuleResult) -> str:
 
 
 def allowed(row: RuleResult) -> str:
-    """The rate that the limit on a change still allows, as "a rate of at least 0.192"; empty for all else."""
+    """The rate that the limit on a change still allows, as "allows a rate down to 0.192"; empty for all else."""
     info = REGISTERED.get(row.metric)
     if row.unit != "rate" or row.anchor is None or row.against == "root" or info is None or not 0 < row.limit < 1:
         return ""
     if info.direction == "higher":
-        return f"a rate of at least {figure(max(0.0, row.anchor - row.limit), (0.0,))}"
-    return f"a rate of at most {figure(min(1.0, row.anchor + row.limit), (1.0,))}"
+        return f"allows a rate down to {figure(max(0.0, row.anchor - row.limit), (0.0,))}"
+    return f"allows a rate up to {figure(min(1.0, row.anchor + row.limit), (1.0,))}"
 
 
 def sure(row: RuleResult) -> str:
@@ -198,8 +198,8 @@ def _enough(rows: list[RuleResult]) -> str:
     wanted = " and ".join(f"{fewest:,} items for {rule}" for fewest, rule in few[:3])
     sure = f"{1 - ALPHA:.0%} confidence".replace("%", " %")
     return (
-        f". The items were too few for any merge to pass: even one that answers just as the anchor does needs {wanted} "
-        f"({sure}; alignmerge policy plan)"
+        ". So few items can pass no merge, not even one that answers just as the anchor does: ask the next one at "
+        f"least {wanted} ({sure}; alignmerge policy plan)"
     )
 
 
@@ -222,7 +222,7 @@ def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     else:
         told = (f"about {need:,} items in all for {' and '.join(names)}" for need, names in sorted(by_need.items()))
         wanted = ", ".join(told)
-    again = f"audit again with {wanted} (the option --limit of the command cuts the items: raise it, or leave it out)"
+    again = f"audit again with {wanted} (the audit's --limit N asks N items of a suite; without it, all)"
     over = sum(row.value is not None and row.anchor is not None and row.value > row.limit for row in rows)
     if not over:
         return again
@@ -230,5 +230,5 @@ def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
     # What a policy wants at least is wanted of any merge.
     guessed = any("the policy wants at least" not in row.reason for row in known)
-    suppose = "; these numbers suppose the rates stay as they are" if guessed else ""
+    suppose = ", should its rates still be those of this merge" if guessed else ""
     return f"{first}: {_change(entry)}; then {again}{suppose}"

@@ -16,7 +16,7 @@ def _covered(verdict: Verdict, metric: str, suite: str) -> bool:
 
 def unwatched(entry: Entry, anchor: Entry | None) -> tuple[str, ...]:
     """Every measured value of `entry` that is worse than the anchor's and that its verdict has no rule for, as
-    "Instruction following 0.333 to 0.167"; empty without an anchor or a verdict.
+    "Instruction following from 0.333 to 0.167"; empty without an anchor or a verdict.
     """
     if anchor is None or entry.verdict is None:
         return ()
@@ -28,7 +28,7 @@ def unwatched(entry: Entry, anchor: Entry | None) -> tuple[str, ...]:
             continue
         lost = before - row.value if row.direction == "higher" else row.value - before
         if lost > 0 and not _covered(entry.verdict, row.metric, row.suite):
-            found.append(f"{metric_name(row.metric)} {number(before)} to {number(row.value)}")
+            found.append(f"{metric_name(row.metric)} from {number(before)} to {number(row.value)}")
     return tuple(found)
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignmerge.reports.advice import cause, next_step
+from alignmerge.policies.verdict import Verdict
+from alignmerge.reports.advice import cause, next_step, remark
 from alignmerge.reports.losses import experts_alone, unwatched
 from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.names import HEADLINES, SIGNS, may_ship
@@ -50,6 +51,13 @@ LEADS = {
 }
 
 
+def _lead(verdict: Verdict) -> str:
+    idle = [row.rule for row in verdict.rules if remark(row)]
+    if verdict.decision != "PASS" or not idle:
+        return LEADS[verdict.decision]
+    return f"Every blocking rule is inside its limit ({' and '.join(idle)} could not fail here); the closest:"
+
+
 def card(entry: Entry, anchor: Entry | None = None, experts: Sequence[Entry] = ()) -> Card:
     """The verdict of `entry` as a card."""
     verdict = entry.verdict
@@ -62,7 +70,7 @@ def card(entry: Entry, anchor: Entry | None = None, experts: Sequence[Entry] = (
         sign=SIGNS[verdict.decision],
         headline=HEADLINES[verdict.decision],
         policy=verdict.policy_name,
-        lead=LEADS[verdict.decision],
+        lead=_lead(verdict),
         rules=deciding(verdict),
         cause=cause(entry),
         next_step=next_step(entry),

@@ -129,10 +129,10 @@ def test_a_rule_that_cannot_fail_says_so(row: RuleResult, said: bool) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (rule("pass", 0.0, 0.02), "a rate of at least 0.550"),
-        (rule("fail", 0.3, 0.2, anchor=0.04), "a rate of at least 0.000"),
-        (rule("pass", 0.0, 0.02, metric="over_refusal_rate"), "a rate of at most 0.650"),
-        (rule("pass", 0.0, 0.02, metric="over_refusal_rate", anchor=0.98), "a rate of at most 1.000"),
+        (rule("pass", 0.0, 0.02), "allows a rate down to 0.550"),
+        (rule("fail", 0.3, 0.2, anchor=0.04), "allows a rate down to 0.000"),
+        (rule("pass", 0.0, 0.02, metric="over_refusal_rate"), "allows a rate up to 0.650"),
+        (rule("pass", 0.0, 0.02, metric="over_refusal_rate", anchor=0.98), "allows a rate up to 1.000"),
         (rule("pass", 0.0, 0.02, unit="log ratio"), ""),
         (rule("pass", 0.0, 0.02, against="root"), ""),
         (rule("pass", 0.9, 0.85, anchor=None), ""),
@@ -145,12 +145,12 @@ def test_a_limit_on_a_change_says_which_rate_it_allows(row: RuleResult, words: s
 
 def test_a_failure_names_the_items_that_can_pass_at_all(report: ReportInput) -> None:
     failed = next_step(entry_with(report, "FAIL", rule("fail", 0.31, 0.1, limit=0.02, n=24)))
-    found = re.search(r"too few for any merge to pass: even one .* needs (\d+) items for refusal-drop \(95 %", failed)
+    found = re.search(r"can pass no merge, .* ask the next one at least (\d+) items for refusal-drop \(95 %", failed)
     assert found is not None
     assert largest_passing_loss(int(found[1]), 0.02, 0.05) == 0
     assert largest_passing_loss(int(found[1]) - 1, 0.02, 0.05) is None
     for enough in (rule("fail", 0.31, 0.1, limit=0.02), rule("fail", 0.31, 0.1, limit=0.02, n=24, unit="log ratio")):
-        assert "too few" not in next_step(entry_with(report, "FAIL", enough))
+        assert "can pass no merge" not in next_step(entry_with(report, "FAIL", enough))
 
 
 def test_an_undecided_merge_is_told_how_many_items_and_for_which_rule(report: ReportInput) -> None:
@@ -158,15 +158,15 @@ def test_an_undecided_merge_is_told_how_many_items_and_for_which_rule(report: Re
     over = rule("inconclusive", 0.08, 0.12, needs=1200, rule="reasoning-drop")
     assert next_step(entry_with(report, "INCONCLUSIVE", near)) == (
         "audit again with about 900 items in all for refusal-drop "
-        "(the option --limit of the command cuts the items: raise it, or leave it out)"
+        "(the audit's --limit N asks N items of a suite; without it, all)"
     )
     both = next_step(entry_with(report, "INCONCLUSIVE", near, over))
     assert "about 900 items in all for refusal-drop, about 1,200 items in all for reasoning-drop" in both
     assert both.startswith("change the merge first, for 1 rule is over the limit as measured and a FAIL is to be")
     assert both.index("merge --fit") < both.index("; then audit again")
-    assert both.endswith("; these numbers suppose the rates stay as they are")
+    assert both.endswith(", should its rates still be those of this merge")
     wanted = replace(over, reason="only 9 items; the policy wants at least 1200")
-    assert "these numbers suppose" not in next_step(entry_with(report, "INCONCLUSIVE", wanted))
+    assert "should its rates" not in next_step(entry_with(report, "INCONCLUSIVE", wanted))
     nothing = next_step(entry_with(report, "INCONCLUSIVE", rule("inconclusive", None, None)))
     assert nothing == "supply what the reasons above say is missing, then decide again"
 

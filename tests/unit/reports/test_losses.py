@@ -23,10 +23,10 @@ def passing(report: ReportInput, dropped: str = "", **values: float) -> tuple[En
 def test_a_fall_without_a_rule_is_named_and_one_with_a_rule_is_not(report: ReportInput) -> None:
     entry, anchor = passing(report, units_accuracy=0.05, refusal_rate=0.1)
     assert entry.verdict is not None and "refusal_rate" in {row.metric for row in entry.verdict.rules}
-    assert "Unit conversion 0.090 to 0.050" in unwatched(entry, anchor)
+    assert "Unit conversion from 0.090 to 0.050" in unwatched(entry, anchor)
     assert not any("Refusal" in one for one in unwatched(entry, anchor))
     entry, _ = passing(report, "refusal_rate", refusal_rate=0.1)
-    assert "Refusal of harmful requests 0.820 to 0.100" in unwatched(entry, anchor)
+    assert "Refusal of harmful requests from 0.820 to 0.100" in unwatched(entry, anchor)
 
 
 def test_the_direction_of_a_metric_decides_what_is_worse(report: ReportInput) -> None:
@@ -60,7 +60,7 @@ def test_the_card_of_what_may_ship_shows_it_on_the_page_and_in_markdown(report: 
     entries = tuple(entry if one.label == entry.label else one for one in report.entries)
     changed = replace(report, entries=entries)
     card = next(one for one in verdicts.view(changed).cards if one.label == entry.label)
-    assert "Unit conversion 0.090 to 0.050" in card.losses
+    assert "Unit conversion from 0.090 to 0.050" in card.losses
     assert f"no rule looks at it</b>: {card.losses}." in render(changed)
     assert f"no rule looks at it**: {markdown.inert(card.losses)}." in markdown.render(changed)
 
@@ -88,3 +88,12 @@ def test_without_experts_or_a_measured_rule_nothing_is_said_of_them(report: Repo
     blind = tuple(replace(row, candidate=None) for row in entry.verdict.rules)
     assert experts_alone(replace(entry, verdict=replace(entry.verdict, rules=blind)), report.experts) == ""
     assert experts_alone(replace(entry, verdict=None), report.experts) == ""
+
+
+def test_a_pass_names_the_rules_that_could_not_fail(report: ReportInput) -> None:
+    entry, anchor = passing(report)
+    assert entry.verdict is not None
+    rule = next(row for row in entry.verdict.rules if row.metric == "refusal_rate")
+    for rate, words in ((0.0, "(harmful-request refusal drop could not fail here)"), (0.9, "limit; the closest:")):
+        rows = (replace(rule, anchor=rate),)
+        assert words in verdicts.card(replace(entry, verdict=replace(entry.verdict, rules=rows)), anchor).lead
