@@ -94,6 +94,20 @@ def _single(report: Any) -> Any:
     return replace(report, title="Audit of the anchor", policy_name="none", policy_summary=(), entries=(entry,))
 
 
+def _uneven(report: Any) -> Any:
+    """`report` with cells that are hard to sort: numbers with an exponent, a column of words, a metric not measured."""
+    drifts = iter((("kfac", 7.971e-05), ("identity", 0.0001129), ("fisher", 4.025e-05)))
+    entries = []
+    for one in report.entries:
+        if one.role == "merge" and one.label != "AlignMerge":
+            chart, absolute = next(drifts)
+            held = tuple(row for row in one.audit.metrics if chart != "kfac" or row.metric != "degeneration_rate")
+            drift = {"linear_drift": {"absolute": absolute, "chart": chart}}
+            one = replace(one, drift=drift, audit=replace(one.audit, metrics=held))
+        entries.append(one)
+    return replace(report, entries=tuple(entries))
+
+
 def _hostile(report: Any) -> Any:
     """`report` with names and answers that no layout likes: unbroken, right to left, markup, emoji."""
     long = "x" * 400
@@ -119,7 +133,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pages")
     synthetic = runpy.run_path(str(SYNTHETIC))
-    whole = synthetic["synthetic_report"]()
+    whole = _uneven(synthetic["synthetic_report"]())
     reports = {"run": whole, "audit": _single(whole), "hostile": _hostile(whole), "large": _large(synthetic)}
     if real := os.environ.get("ALIGNMERGE_REPORT_RUN"):
         reports["run"] = load([Path(real)])

@@ -81,38 +81,80 @@ def test_every_link_leads_somewhere(opened: Show, pages: dict[str, Path], name: 
     )
 
 
-def column(page: Any, number: int) -> list[str]:
-    """First lines of the cells of column `number` of the first sortable table, from the top."""
-    cells = page.locator("table.sortable").first.locator(f"tbody tr > :nth-child({number})")
-    return [text.strip().split("\n")[0] for text in cells.all_inner_texts()]
+def sortable(page: Any) -> list[Any]:
+    """The tables that can be sorted, each row marked with its place, everything opened."""
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    tables = page.locator("table.sortable")
+    tables.evaluate_all("(all) => all.forEach((one) => [...one.tBodies[0].rows].forEach((row, at) => row.id = at))")
+    return list(tables.all())
+
+
+def column(table: Any, number: int) -> dict[int, str]:
+    """First lines of the cells of one column by their row's first place, from the top."""
+    cells = table.locator(f"tbody tr > :nth-child({number})")
+    shown = [text.strip().split("\n")[0] for text in cells.all_inner_texts()]
+    return dict(zip(table.locator("tbody tr").evaluate_all("(rows) => rows.map((row) => +row.id)"), shown, strict=True))
+
+
+def value(text: str) -> float | None:
+    """The number that a cell begins with; None where it says why there is none."""
+    try:
+        return float(text.replace("−", "-").replace(",", "").split()[0])
+    except (IndexError, ValueError):
+        return None
+
+
+def in_order(cells: dict[int, str], falling: bool) -> list[int]:
+    """The rows by number, those without one last and equal ones as they stood; by their words where none has one."""
+    numbers = {row: found for row, text in cells.items() if (found := value(text)) is not None}
+    if not numbers:
+        return sorted(cells, key=lambda row: cells[row].casefold(), reverse=falling)
+    held = sorted((row for row in cells if row in numbers), key=lambda row: numbers[row] * (-1 if falling else 1))
+    return [*held, *(row for row in cells if row not in numbers)]
 
 
 def test_a_click_sorts_and_a_second_one_turns_around(opened: Show, pages: dict[str, Path]) -> None:
     page = opened(pages["run"]).page
-    before = column(page, 1)
-    head = page.locator("table.sortable").first.locator("thead th").first
+    table = sortable(page)[0]
+    before = list(column(table, 1).values())
+    head = table.locator("thead th").first
     head.locator("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
-    assert column(page, 1) == page.evaluate("(names) => [...names].sort((a, b) => a.localeCompare(b))", before)
+    up = page.evaluate("(names) => [...names].sort((a, b) => a.localeCompare(b))", before)
+    assert list(column(table, 1).values()) == up
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    assert sorted(column(page, 1)) == sorted(before)
-    assert column(page, 1)[0] == max(before, key=str.casefold)
+    assert list(column(table, 1).values()) == up[::-1]
     assert page.locator("[aria-sort]").count() == 1
 
 
-def test_numbers_sort_as_numbers_with_missing_ones_last(opened: Show, pages: dict[str, Path]) -> None:
-    page = opened(pages["run"]).page
-    table = page.locator("table.sortable").first
-    for number in range(2, table.locator("thead th").count() + 1):
-        head = table.locator("thead th").nth(number - 1)
-        head.locator("button").click()
-        texts = [text.replace("−", "-").split()[0] if text else "" for text in column(page, number)]
-        values = [
-            float(text.rstrip("%")) for text in texts if text.rstrip("%").replace("-", "").replace(".", "").isdigit()
-        ]
-        assert values, head.inner_text()
-        assert values == sorted(values), head.inner_text()
+@pytest.mark.parametrize("name", ["run", "audit", "index"])
+def test_numbers_sort_as_numbers_both_ways_with_missing_ones_last(
+    opened: Show, pages: dict[str, Path], name: str
+) -> None:
+    seen: list[str] = []
+    for table in sortable(opened(pages[name]).page):
+        for at, head in enumerate(table.locator("thead th").all(), start=1):
+            if "num" not in (head.get_attribute("class") or ""):
+                continue
+            seen += column(table, at).values()
+            for falling in (False, True):
+                cells = column(table, at)
+                head.locator("button").click()
+                assert list(column(table, at)) == in_order(cells, falling), (head.inner_text(), falling, cells)
+    assert seen
+    if name == "run":  # what has to be told apart is there
+        kinds = ("e-05", "0.0001", "−", "+", "none", "not measured", "identity")
+        assert [kind for kind in kinds if not any(kind in text for text in seen)] == []
+
+
+@pytest.mark.parametrize("name", ["run", "audit", "index"])
+def test_every_sort_button_says_its_column(opened: Show, pages: dict[str, Path], name: str) -> None:
+    page = opened(pages[name]).page  # as it is opened: most tables lie in closed parts
+    said = page.locator("button.sort").evaluate_all("(all) => all.map((one) => one.ariaLabel)")
+    heads = [head.strip().split("\n")[0] for table in sortable(page) for head in
+             table.locator("thead th").all_inner_texts()]  # fmt: skip
+    assert said == [f"Sort by {head.removesuffix('⇅').strip()}" for head in heads]
 
 
 def test_the_filter_shows_only_answers_with_the_word(opened: Show, pages: dict[str, Path]) -> None:
