@@ -55,11 +55,11 @@ def test_chart_labels_stay_in_their_charts(opened: Show, pages: dict[str, Path],
     assert opened(pages[name]).page.evaluate(CUT_LABELS) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(opened: Show, pages: dict[str, Path], name: str, scheme: str) -> None:
+def test_axe_finds_nothing(opened: Show, pages: dict[str, Path], name: str, scheme: str, media: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install -e '.[browser]'")
-    shown = opened(pages[name], scheme=scheme)
+    shown = opened(pages[name], scheme=scheme, media=media)
     # Closed parts are not looked at by axe.
     shown.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     found = axe.Axe().run(shown.page).response["violations"]
