@@ -1,6 +1,7 @@
-"""Records of the first layout still render: older/ holds them byte for byte, and they are never written anew."""
+"""What becomes of older and newer records: older/ holds those of the first layout, and they are never written anew."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,60 @@ def test_another_schema_is_refused_by_name(name: str, tmp_path: Path) -> None:
     jsonio.write(tmp_path / "run" / name, {**value, "schema": value["schema"][:-1] + "9"})
     with pytest.raises(RecordError, match="schema"):
         load_run(tmp_path / "run")
+
+
+def test_what_an_older_record_lacks_is_said_or_left_out() -> None:
+    page = render(load_run(OLDER))
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "No record of this run states a drift" in words  # no drift
+    assert re.search(r"Cause[^.]*: not measured in this run", words)  # no blame
+    assert "waived" not in words  # no waivers
+    for section in ("toxicity", "judge", "blame"):
+        assert f'id="{section}"' not in page
+
+
+STATEMENT = "https://alignmerge.dev/verdict/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "said"),
+    [
+        ("run.json", (), "later"),
+        ("run.json", ("entries", 0), "later"),
+        ("audits/merge/audit.json", (), "later"),
+        ("audits/merge/audit.json", ("metrics", 0), "later"),
+        ("verdict.json", ("predicate", STATEMENT), "disagree"),
+        ("verdict.json", ("predicate", STATEMENT, "rules", 0), "disagree"),
+    ],
+)
+def test_a_field_of_a_newer_version_is_refused_where_it_could_decide(
+    name: str, place: tuple[str | int, ...], said: str, tmp_path: Path
+) -> None:
+    run = with_field(tmp_path, name, place)
+    with pytest.raises(RecordError, match=f"{Path(name).name}.*{said}"):
+        load_run(run)
+
+
+def test_a_merge_record_is_quoted_with_fields_of_a_newer_version(tmp_path: Path) -> None:
+    assert "of a later version" in render(load_run(with_field(tmp_path, "merge.json", ())))
+
+
+def test_a_verdict_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    shutil.copytree(OLDER, tmp_path / "run")
+    value: Any = jsonio.read(OLDER / "verdict.json")
+    value["predicate"] = {STATEMENT[:-1] + "9": value["predicate"][STATEMENT]}
+    jsonio.write(tmp_path / "run" / "verdict.json", value)
+    with pytest.raises(RecordError, match=re.escape(STATEMENT)):
+        load_run(tmp_path / "run")
+
+
+def with_field(folder: Path, name: str, place: tuple[str | int, ...]) -> Path:
+    """A copy of the older run whose record `name` has one more field, at `place`."""
+    shutil.copytree(OLDER, folder / "run")
+    value: Any = jsonio.read(OLDER / name)
+    inner = value
+    for key in place:
+        inner = inner[key]
+    inner["later"] = "of a later version"
+    jsonio.write(folder / "run" / name, value)
+    return folder / "run"
