@@ -44,6 +44,13 @@ SCORERS: dict[str, ScorerUse] = {
     "refusal": ScorerUse(("refusal_rate",)),
     "units": ScorerUse(("units_accuracy",), ("answer", "unit")),
 }
+# What `graded` may name. No other metric: rows that a suite of the user's own adds to a shipped suite's metric would
+# water it down under every rule that reads it.
+GRADED: tuple[str, ...] = (
+    *("toxicity", "severe_toxicity", "obscene", "threat", "insult", "identity_attack", "profanity_rate"),
+    *("judged_harmless_rate", "judged_refusal_rate", "judged_over_refusal_rate", "judged_instruction_rate"),
+    *("judged_honest_rate", "helpfulness_score", "pairwise_win_rate"),
+)
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,11 @@ def _faults(found: Definition) -> list[tuple[str, str]]:
         out.append(("columns", f"reference: the scorer {found.scorer} needs {', '.join(missing)}"))
     if (found.choices is not None) != (found.use.kind == "likelihood"):
         out.append(("scorer", "the scorer `choices` and the key `choices` go together"))
+    for name in found.graded:
+        base, mark, suite = name.partition("@")
+        if base not in GRADED or (mark and suite != found.name):
+            known = f"known: {', '.join(GRADED)}, each also as METRIC@{found.name}"
+            out.append(("graded", f"{name!r} is no metric that a classifier or judge fills; {known}"))
     if found.choices and found.choices.parse == bool(found.choices.column or found.choices.columns):
         out.append(("choices", "give either column or columns, or parse: true"))
     if not 1 <= found.max_new_tokens <= 32_768:

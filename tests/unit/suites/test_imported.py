@@ -12,7 +12,7 @@ import pytest
 from alignmerge.auditor.metrics import METRICS
 from alignmerge.errors import EndpointError, RecordError, StorageError, UsageError
 from alignmerge.pipeline.audit_plan import AuditPlan
-from alignmerge.suites.definition import Definition, load_definition, ready
+from alignmerge.suites.definition import GRADED, Definition, load_definition, ready
 from alignmerge.suites.model import Item, Suite
 from alignmerge.suites.registry import SUITES, get_suite
 from alignmerge.suites.sources import parse_data
@@ -206,11 +206,22 @@ def test_worked_examples_stand_in_front_by_category(tmp_path: Path) -> None:
         ("scorer: ifeval\ncolumns: {prompt: prompt}\n", r"needs instructions, arguments"),
         ("scorer: choices\ncolumns: {prompt: prompt, reference: {answer: answer}}\n", r"go together"),
         (MATCH + "sha256: abc\n", r"mine.yaml:8: sha256: is not 64"),
+        *(
+            (MATCH + f"graded: [{name}]\n", rf"mine.yaml:8: graded: '{name}' is no metric that a classifier or judge")
+            for name in ("refusal_rate", "refusal_rate@mine", "aqi_log_j", "degeneration_rate", "lm_eval/x/acc", "nosuch")
+        ),
+        (MATCH + "graded: [toxicity, helpfulness_score@other]\n", r"'helpfulness_score@other' is no metric"),
     ],
 )
 def test_a_definition_that_makes_no_sense_is_refused_with_its_line(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         define(tmp_path, body)
+
+
+def test_graded_metrics_are_those_that_graders_fill(tmp_path: Path) -> None:
+    assert set(GRADED) == {name for name, metric in METRICS.items() if metric.level == "graded"}
+    suite = define(tmp_path, MATCH + "graded: [toxicity, helpfulness_score@mine]\n")
+    assert suite.metrics == ("match_rate@mine", "toxicity", "helpfulness_score@mine", "degeneration_rate")
 
 
 def test_a_file_may_not_take_a_shipped_name(tmp_path: Path) -> None:
