@@ -9,8 +9,9 @@ from alignmerge.auditor.power import items_needed
 from alignmerge.policies.fixes import Culprits, Spender, blamed, culprits
 from alignmerge.policies.reasons import figure
 from alignmerge.policies.registered import REGISTERED
-from alignmerge.policies.verdict import RuleResult
+from alignmerge.policies.verdict import RuleResult, Verdict
 from alignmerge.reports.model import Entry
+from alignmerge.reports.scope import excess, floor, held
 
 AGAINST = {None: "the anchor", "best_expert": "the best expert", "root": "the root of the lineage"}
 NOT_A_LOSS = (
@@ -51,7 +52,7 @@ def sure(row: RuleResult) -> str:
         return ""
     shown = figure(abs(row.bound), (abs(row.limit), 0.0))
     if row.anchor is None:
-        return f"{figure(row.bound, (row.limit,))} at the confidence bound"
+        return " ".join(filter(None, (_confidently(row), side(row), figure(row.bound, (row.limit,)))))
     worse = "worse" if row.bound > 0 else "better"
     # What fails is judged by the bound on the better side, everything else by the one on the worse side.
     most = (row.decision in ("fail", "warn")) == (row.bound <= 0)
@@ -96,29 +97,30 @@ def margin(row: RuleResult) -> str:
     """How far the rule is from its limit, in its unit; empty where nothing was measured or decided by a number."""
     if row.value is None or row.bound is None:
         return ""
-    measured, certain = (figure(abs(value - row.limit), (0.0,)) for value in (row.value, row.bound))
+    measured, certain = (figure(abs(excess(row, value)), (0.0,)) for value in (row.value, row.bound))
+    # A value that falls short of its floor is not past it.
+    past, over = ("short of the limit", "short of it") if floor(row) else ("past the limit", "over it")
     if row.decision == "pass":
         least = f", by at least {certain} {_confidently(row)}" if side(row) else ""
         return f"inside the limit by {measured} as measured{least}"
     if row.decision in ("fail", "warn"):
-        clear = row.bound > row.limit and row.anchor is not None
-        least = f", by at least {certain} {_confidently(row)}" if clear else ""
-        return f"past the limit by {measured} as measured{least}"
-    if row.decision != "inconclusive" or row.anchor is None:
+        least = f", by at least {certain} {_confidently(row)}" if excess(row, row.bound) > 0 and side(row) else ""
+        return f"{past} by {measured} as measured{least}"
+    if row.decision != "inconclusive":
         return ""
-    over = row.value > row.limit
+    beyond = excess(row, row.value) > 0
     level = f" ({_level(row)} confidence)" if _level(row) else ""
-    where = f"over the limit by {measured} as measured" if over else "inside the limit as measured"
+    where = f"{past.replace('past', 'over')} by {measured} as measured" if beyond else "inside the limit as measured"
     few = f"; {row.n:,} items are too few, {_wanted(row)}" if row.needs and row.needs > row.n else ""
-    if row.bound > row.limit:
+    if excess(row, row.bound) > 0:
         # The record holds one bound. That the other one is inside the limit is all that "not decided" says of it.
-        maybe = ", but it may also be within the limit" if over and _level(row) else ""
-        return f"{where}, at worst over it by {certain}{level}{maybe}{few}"
+        maybe = ", but it may also be within the limit" if beyond and _level(row) else ""
+        return f"{where}, at worst {over} by {certain}{level}{maybe}{few}"
     return f"{where}, inside it even at worst{level}{few}"
 
 
 def _wanted(row: RuleResult) -> str:
-    if "the policy wants at least" in row.reason:
+    if _wants(row):
         return f"the policy wants at least {row.needs:,}"
     return f"about {row.needs:,} in all would decide if the rates stay as they are"
 
@@ -161,10 +163,21 @@ def next_step(entry: Entry) -> str:
             f"no rule of {verdict.policy_name} asks for more; whether its limits are right is not measured here{more}"
         )
     if verdict.decision == "WARN":
-        return "it may ship; read the warnings first"
+        return _after_waivers(verdict) or "it may ship; read the warnings first"
     if verdict.decision == "Pending":
         return "ask the people the policy names for their sign-off (alignmerge approve)"
     return _after_fail(entry, blocking) if verdict.decision == "FAIL" else _after_doubt(entry, blocking)
+
+
+def _after_waivers(verdict: Verdict) -> str:
+    """That only waivers let the merge through, and until when; empty without one."""
+    waived = {row.rule for row in verdict.rules if row.waived}
+    until = [use.expires for use in verdict.waivers if use.applied and use.rule in waived]
+    if not until:
+        return ""
+    rules = " and ".join(sorted(waived))
+    come = "comes" if len(waived) == 1 else "come"
+    return f"it may ship by waiver alone: decided again after {min(until)}, it fails unless {rules} {come} back inside"
 
 
 def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
@@ -180,7 +193,7 @@ def _after_fail(entry: Entry, rows: list[RuleResult]) -> str:
         if left
         else ""
     )
-    return f"{first}. Asking this merge more items will not help what failed{also}{_enough(rows)}"
+    return f"{first}. Asking this merge more items will not help what failed{also}{_enough(entry, rows)}"
 
 
 def _change(entry: Entry) -> str:
@@ -190,12 +203,12 @@ def _change(entry: Entry) -> str:
     return f"{way}, or {FIT}"
 
 
-def _enough(rows: list[RuleResult]) -> str:
+def _enough(entry: Entry, rows: list[RuleResult]) -> str:
     """How many items a changed merge needs to pass at all; empty where these were enough or counts say nothing."""
-    few = [(fewest, row.rule) for row in rows if (fewest := _fewest(row)) is not None and fewest > row.n]
+    few = [(fewest, row) for row in rows if (fewest := _fewest(row)) is not None and fewest > row.n]
     if not few:
         return ""
-    wanted = " and ".join(f"{fewest:,} items for {rule}" for fewest, rule in few[:3])
+    wanted = " and ".join(f"{fewest:,} items for {row.rule}{_only(entry, row, fewest)}" for fewest, row in few[:3])
     sure = f"{1 - ALPHA:.0%} confidence".replace("%", " %")
     return (
         ". So few items can pass no merge, not even one that answers just as the anchor does: ask the next one at "
@@ -210,25 +223,53 @@ def _fewest(row: RuleResult) -> int | None:
     return items_needed(0, 0, 1, row.limit, ALPHA, ALPHA)
 
 
+def _only(entry: Entry, row: RuleResult, wanted: int) -> str:
+    """That the rule's suites do not hold so many items; empty where they do, or where the audit does not say."""
+    there = held(row, entry.audit)
+    return f", and only {there:,} are there to ask: write more" if there is not None and there < wanted else ""
+
+
 def _after_doubt(entry: Entry, rows: list[RuleResult]) -> str:
     known = [row for row in rows if row.needs is not None and row.needs > row.n]
     if not known:
         return "supply what the reasons above say is missing, then decide again"
+    beyond = [row for row in known if _only(entry, row, row.needs or 0)]
+    within = [row for row in known if row not in beyond]
+    over = sum(row.value is not None and excess(row, row.value) > 0 for row in rows)
+    steps = []
+    if over:
+        rules = "rule is" if over == 1 else "rules are"
+        first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
+        steps.append(f"{first}: {_change(entry)}")
+    steps += [_too_many(entry, row) for row in beyond]
+    if within:
+        # What a policy wants at least is wanted of any merge.
+        guessed = steps and not all(_wants(row) for row in within)
+        suppose = ", should its rates still be those of this merge" if guessed else ""
+        steps.append(f"{'then ' if steps else ''}{_again(within)}{suppose}")
+    return "; ".join(steps)
+
+
+def _wants(row: RuleResult) -> bool:
+    return "the policy wants at least" in row.reason
+
+
+def _again(rows: list[RuleResult]) -> str:
+    """To audit again with the items that the rules need."""
     by_need: dict[int, list[str]] = {}
-    for row in known:
+    for row in rows:
         by_need.setdefault(row.needs or 0, []).append(row.rule)
-    if len(by_need) == 1 and len(known) > 1:
-        wanted = f"about {known[0].needs:,} items in all for each of these rules"
+    if len(by_need) == 1 and len(rows) > 1:
+        wanted = f"about {rows[0].needs:,} items in all for each of these rules"
     else:
         told = (f"about {need:,} items in all for {' and '.join(names)}" for need, names in sorted(by_need.items()))
         wanted = ", ".join(told)
-    again = f"audit again with {wanted} (the audit's --limit N asks N items of a suite; without it, all)"
-    over = sum(row.value is not None and row.anchor is not None and row.value > row.limit for row in rows)
-    if not over:
-        return again
-    rules = "rule is" if over == 1 else "rules are"
-    first = f"change the merge first, for {over} {rules} over the limit as measured and a FAIL is to be expected"
-    # What a policy wants at least is wanted of any merge.
-    guessed = any("the policy wants at least" not in row.reason for row in known)
-    suppose = ", should its rates still be those of this merge" if guessed else ""
-    return f"{first}: {_change(entry)}; then {again}{suppose}"
+    return f"audit again with {wanted} (the audit's --limit N asks N items of a suite; without it, all)"
+
+
+def _too_many(entry: Entry, row: RuleResult) -> str:
+    """That no audit of the items there are can decide the rule."""
+    only = _only(entry, row, row.needs or 0)
+    if _wants(row):
+        return f"the policy wants at least {row.needs:,} items for {row.rule}{only}"
+    return f"with the rates of this merge {row.rule} would need about {row.needs:,} items{only}, or change the merge"

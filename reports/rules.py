@@ -1,11 +1,14 @@
 """Decided rules as lines of a report: printed numbers that keep their order, and which rule decided."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from alignmerge.policies.verdict import RuleResult, Verdict
+from alignmerge.policies.waivers import WaiverUse
 from alignmerge.reports.advice import allowed, change, margin, remark, side, sure
 from alignmerge.reports.charts import BudgetBar
-from alignmerge.reports.names import SIGNS, metric_name
+from alignmerge.reports.names import SIGNS
+from alignmerge.reports.scope import must, named, share_used
 from alignmerge.reports.text import UNMEASURED, against_limit
 
 
@@ -15,7 +18,8 @@ class RuleLine:
 
     `change` and `margin` say in words which way it went, and how far it is from its limit. `side`
     is "at least" or "at most", for the bound; `remark` is what there is to know of the rule besides; `allowed` is the
-    rate that its limit still allows.
+    rate that its limit still allows. `must` is what the value itself has to be, "at least" or "at most" the limit;
+    empty for a rule on a change. `waiver` is who let the failed rule through.
     """
 
     rule: str
@@ -38,6 +42,8 @@ class RuleLine:
     side: str
     remark: str
     allowed: str
+    must: str
+    waiver: str = ""
 
     @property
     def measured(self) -> bool:
@@ -57,9 +63,21 @@ class RuleLine:
         return f"{self.side} {self.bound}".lstrip()
 
     @property
+    def limited(self) -> str:
+        """The limit with the side on which a value has to be."""
+        return f"{self.must} {self.limit}".lstrip()
+
+    @property
     def numbers(self) -> str:
         """Value, bound and limit in one phrase."""
-        return f"{self.value}, bound {self.bounded}, limit {self.limit}"
+        return f"{self.value}, bound {self.bounded}, limit {self.limited}"
+
+    @property
+    def wanted(self) -> str:
+        """How many items would decide, where the reason does not say it; else empty."""
+        plain = self.needs.replace(",", "")
+        said = not plain or re.search(rf"\b(about|at least) {plain}\b", self.reason)
+        return "" if said else f"about {self.needs} items would decide"
 
 
 def rule_line(row: RuleResult) -> RuleLine:
@@ -68,7 +86,7 @@ def rule_line(row: RuleResult) -> RuleLine:
     candidate, anchor = against_limit(row.limit, row.candidate, row.anchor)[1:]
     return RuleLine(
         rule=row.rule,
-        metric=metric_name(row.metric),
+        metric=named(row),
         severity=row.severity,
         decision=row.decision,
         sign=SIGNS.get(row.decision.upper(), "?"),
@@ -87,6 +105,7 @@ def rule_line(row: RuleResult) -> RuleLine:
         side=side(row),
         remark=remark(row),
         allowed=allowed(row),
+        must=must(row),
     )
 
 
@@ -106,16 +125,28 @@ def budget_bar(row: RuleResult) -> BudgetBar:
 
 
 def deciding(verdict: Verdict) -> tuple[RuleLine, ...]:
-    """The rules that made the decision, the furthest over its limit first; for a PASS the one closest to its limit."""
-    rows = [row for row in verdict.rules if row.decision == verdict.decision.lower()]
-    if verdict.decision in ("FAIL", "INCONCLUSIVE"):
+    """The rules that made the decision, the furthest over its limit first; for a PASS the one closest to its limit.
+
+    A WARN is made by everything that did not pass; failures that were waived come first there, and last where a
+    sign-off is awaited.
+    """
+    decision = verdict.decision
+    if decision == "WARN":
+        rows = [row for row in verdict.rules if row.decision != "pass"]
+    else:
+        rows = [row for row in verdict.rules if row.decision == decision.lower()]
+    if decision == "Pending":
+        rows += [row for row in verdict.rules if row.waived]
+    if decision == "PASS":  # evidence that is there has no limit to be close to
+        rows = [row for row in rows if row.value is not None]
+    if decision in ("PASS", "FAIL", "INCONCLUSIVE"):
         rows = [row for row in rows if row.severity == "block"] or rows
-    rows.sort(key=_use, reverse=True)
-    return tuple(rule_line(row) for row in (rows[:1] if verdict.decision == "PASS" else rows))
+    rows.sort(key=lambda row: (row.waived and decision == "WARN", share_used(row)), reverse=True)
+    told = {use.rule: _waiver(use) for use in verdict.waivers if use.applied}
+    lines = (replace(rule_line(row), waiver=told.get(row.rule, "") if row.waived else "") for row in rows)
+    return tuple(lines)[:1] if decision == "PASS" else tuple(lines)
 
 
-def _use(row: RuleResult) -> float:
-    measured = row.bound if row.bound is not None else row.value
-    if measured is None or row.limit <= 0:
-        return float("inf") if measured is None or measured > row.limit else 0.0
-    return measured / row.limit
+def _waiver(use: WaiverUse) -> str:
+    """Who let a failed rule through, until when and why; the name is text in a file that nobody signed."""
+    return f"waived by {use.approver} (not verified) until {use.expires}: {use.reason.rstrip('.')}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignmerge.policies.verdict import Verdict
+from alignmerge.policies.waivers import WaiverUse
 from alignmerge.reports.advice import cause, next_step, remark
 from alignmerge.reports.losses import experts_alone, unwatched
 from alignmerge.reports.model import Entry, ReportInput
@@ -44,14 +45,34 @@ class View:
 
 LEADS = {
     "PASS": "Every blocking rule is inside its limit; the closest:",
-    "WARN": "No blocking rule fails; warned by:",
+    "WARN": "No blocking rule fails; not passed:",
     "FAIL": "Decided by:",
     "INCONCLUSIVE": "The evidence cannot decide:",
     "Pending": "Everything else holds; awaited:",
 }
 
 
+def _waivers(verdict: Verdict) -> list[WaiverUse]:
+    """The waivers that let a failed rule through."""
+    waived = {row.rule for row in verdict.rules if row.waived}
+    return [use for use in verdict.waivers if use.applied and use.rule in waived]
+
+
+def _headline(verdict: Verdict) -> str:
+    waived = may_ship(verdict.decision) and _waivers(verdict)
+    return "May ship, by waiver of what failed" if waived else HEADLINES[verdict.decision]
+
+
 def _lead(verdict: Verdict) -> str:
+    uses = _waivers(verdict)
+    if uses and verdict.decision == "Pending":
+        return "Everything else holds, by waiver of what failed; awaited, and waived:"
+    if uses and verdict.decision == "WARN":
+        who = " and ".join(dict.fromkeys(use.approver for use in uses))
+        failed = "1 blocking rule failed and was" if len(uses) == 1 else f"{len(uses)} blocking rules failed and were"
+        rest = sum(row.decision != "pass" and not row.waived for row in verdict.rules)
+        others = f", and {rest} that do{'es' if rest == 1 else ''} not block did not pass" if rest else ""
+        return f"{failed} waived by {who}{others}:"
     idle = [row.rule for row in verdict.rules if remark(row)]
     if verdict.decision != "PASS" or not idle:
         return LEADS[verdict.decision]
@@ -68,7 +89,7 @@ def card(entry: Entry, anchor: Entry | None = None, experts: Sequence[Entry] = (
         label=entry.label,
         decision=verdict.decision,
         sign=SIGNS[verdict.decision],
-        headline=HEADLINES[verdict.decision],
+        headline=_headline(verdict),
         policy=verdict.policy_name,
         lead=_lead(verdict),
         rules=deciding(verdict),
@@ -95,15 +116,19 @@ def view(report: ReportInput) -> View:
         key=lambda row: order.index(row.decision),
     )
     ships = [row for row in cards if may_ship(row.decision)]
+    decided = [entry.verdict for entry in report.merges if entry.verdict is not None]
+    waived = sum(may_ship(verdict.decision) and bool(_waivers(verdict)) for verdict in decided)
     if not cards:
         summary = "This run holds no merge: nothing to decide."
     elif report.policy_name == "none" and all(row.decision == "UNGATED" for row in cards):
         summary = "No policy was asked: nothing is decided here."
         cards = []  # each of them would say the same
     elif len(cards) == 1:
-        summary = f"The merge {cards[0].label} {'may' if ships else 'may not'} ship under {_policy(report)}."
+        by = ", by waiver alone" if waived else ""
+        summary = f"The merge {cards[0].label} {'may' if ships else 'may not'} ship under {_policy(report)}{by}."
     else:
-        summary = f"{len(ships) or 'None'} of {len(cards)} merges may ship under {_policy(report)}."
+        by = f", {waived} of them by waiver alone" if waived else ""
+        summary = f"{len(ships) or 'None'} of {len(cards)} merges may ship under {_policy(report)}{by}."
     return View(summary, bool(ships), tuple(cards), report.notes)
 
 

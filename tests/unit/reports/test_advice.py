@@ -58,7 +58,9 @@ def test_margin_is_counted_from_the_bound_that_decided(row: RuleResult, words: s
 def entry_with(report: ReportInput, decision: Any, *rows: RuleResult) -> Any:
     entry = next(one for one in report.merges if one.label == "AlignMerge")
     assert entry.verdict is not None
-    return replace(entry, verdict=replace(entry.verdict, decision=decision, rules=rows), also=(), blame=None)
+    suites = tuple(replace(suite, of=5000) for suite in entry.audit.suites)
+    verdict = replace(entry.verdict, decision=decision, rules=rows)
+    return replace(entry, audit=replace(entry.audit, suites=suites), verdict=verdict, also=(), blame=None)
 
 
 def test_a_failure_is_not_sent_for_more_items(report: ReportInput) -> None:
@@ -214,3 +216,68 @@ def test_an_undecided_merge_that_is_over_is_told_what_to_change(report: ReportIn
     assert "expected: give expert units less weight, or leave it out in layers 21-26, or let" in next_step(doubtful)
     inside = replace(entry_with(report, "INCONCLUSIVE", near), blame=entry.blame)
     assert "less weight" not in next_step(inside)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (rule("fail", 0.797, 0.89, anchor=None, limit=0.98), "measured 0.797, with confidence at most 0.890"),
+        (rule("pass", 0.9, 0.85, anchor=None, limit=0.8), "measured 0.900, with confidence at least 0.850"),
+        (rule("pass", 0.9, 0.9, anchor=None, limit=0.8, estimate=True), "measured 0.900, "),
+    ],
+)
+def test_a_value_is_said_with_the_side_of_its_bound(row: RuleResult, words: str) -> None:
+    assert f"{change(row)}, {sure(row)}" == words
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (rule("fail", 0.7, 0.8, anchor=None, limit=0.9), "short of the limit by 0.200 as measured, by at least 0.100"),
+        (rule("pass", 0.95, 0.92, anchor=None, limit=0.9), "inside the limit by 0.050 as measured, by at least 0.020"),
+        (
+            rule("inconclusive", 0.95, 0.8, anchor=None, limit=0.9),
+            "inside the limit as measured, at worst short of it by",
+        ),
+        (
+            rule("inconclusive", 0.85, 0.7, anchor=None, limit=0.9),
+            "short of the limit by 0.050 as measured, at worst sh",
+        ),
+        (
+            rule("fail", 0.4, 0.3, anchor=None, limit=0.2, metric="over_refusal_rate"),
+            "past the limit by 0.200 as measu",
+        ),
+        (rule("inconclusive", 0.3, 0.4, anchor=None, limit=0.2, metric="over_refusal_rate"), "over the limit by 0.100"),
+        (rule("warn", 0.3, 0.3, estimate=True), "past the limit by 0.250 as measured"),
+    ],
+)
+def test_the_margin_of_a_floor_counts_what_is_lacking(row: RuleResult, words: str) -> None:
+    assert margin(row).startswith(words)
+    assert "confidence" not in margin(row) or not row.estimate
+
+
+def test_more_items_than_there_are_cannot_be_asked(report: ReportInput) -> None:
+    near, far = (rule("inconclusive", 0.03, 0.09, needs=needs, rule=f"drop-{needs}") for needs in (4000, 8556))
+    alone = next_step(entry_with(report, "INCONCLUSIVE", far))
+    assert alone == (
+        "with the rates of this merge drop-8556 would need about 8,556 items, and only 5,000 are there to ask: "
+        "write more, or change the merge"
+    )
+    both = next_step(entry_with(report, "INCONCLUSIVE", near, far))
+    assert both.startswith(f"{alone}; then audit again with about 4,000 items in all for drop-4000 (")
+    wanted = replace(far, reason="only 300 items; the policy wants at least 8556")
+    told = next_step(entry_with(report, "INCONCLUSIVE", wanted))
+    assert told == "the policy wants at least 8,556 items for drop-8556, and only 5,000 are there to ask: write more"
+    over = next_step(entry_with(report, "INCONCLUSIVE", replace(far, value=0.08)))
+    assert over.startswith("change the merge first") and "--limit" not in over and "only 5,000 are there" in over
+    strict = rule("fail", 0.3, 0.1, limit=0.0004)
+    assert re.search(
+        r"at least [\d,]+ items for refusal-drop, and only 5,000", next_step(entry_with(report, "FAIL", strict))
+    )
+
+
+def test_a_need_stands_once_beside_its_reason() -> None:
+    said = rule("inconclusive", 0.03, 0.09, needs=8556, reason="about 8556 items would decide")
+    assert rule_line(said).wanted == ""
+    assert rule_line(replace(said, reason="fell (n=8556)")).wanted == "about 8,556 items would decide"
+    assert rule_line(replace(said, needs=None)).wanted == ""
