@@ -67,13 +67,11 @@ def fit_and_merge(
     Raises: see Setting.of, tune and merge_gated.
     """
     setting = Setting.of(recipe, policy, evaluations, items, limit)
-    fit, spent = _search(setting, write)
-    record = fit_json(fit, now(), spent)
-    if not fit.best.feasible:
-        folder = final_place(out) / RECORDS
-        make_folder(folder)
-        jsonio.write(folder / FIT, record)
-        return Fitted(None, record, folder)
+    with Workbench(setting.recipe, setting.plan) as bench:
+        fit = _search(setting, bench, write)
+        if not fit.best.feasible:
+            return _none_inside(fit, bench, final_place(out) / RECORDS, write)
+    record = fit_json(fit, now())
     cut = [f"Each suite was cut to its first {limit} items."] if limit else []
     merged = merge_gated(
         fit.chosen,
@@ -92,17 +90,25 @@ def fit_and_merge(
     return Fitted(merged, record, final_place(out) / RECORDS)
 
 
-def _search(setting: Setting, write: Callable[[str], None]) -> tuple[Fit, Any]:
-    """The search, and who spends the binding budget where none is inside."""
+def _search(setting: Setting, bench: Workbench, write: Callable[[str], None]) -> Fit:
     trace, recipe = Trace(setting, write), setting.recipe
-    with Workbench(recipe, setting.plan) as bench:
-        if "calibration" in get(recipe.method).needs:
-            collector(recipe).check_memory(bench.inputs.anchor)
-        fit = setting.run(bench, trace.started, trace.told)
-        for line in conclusion(fit):
-            write(line)
-        if fit.best.feasible or fit.best.judged.problem is not None:
-            return fit, None
+    if "calibration" in get(recipe.method).needs:
+        collector(recipe).check_memory(bench.inputs.anchor)
+    fit = setting.run(bench, trace.started, trace.told)
+    for line in conclusion(fit):
+        write(line)
+    return fit
+
+
+def _none_inside(fit: Fit, bench: Workbench, folder: Path, write: Callable[[str], None]) -> Fitted:
+    """The search kept in `folder`, and in it, last, who spends the budget that is exceeded."""
+    make_folder(folder)
+    created = now()
+    record = fit_json(fit, created)
+    jsonio.write(folder / FIT, record)  # before the blame, which may fail where every evaluation is in
+    if fit.best.binding is not None:
         spent = spent_by(fit.chosen, bench.merge(fit.chosen))
-    write(spent_text(spent))
-    return fit, spent
+        write(spent_text(spent))
+        record = fit_json(fit, created, spent)
+        jsonio.write(folder / FIT, record)
+    return Fitted(None, record, folder)

@@ -127,13 +127,16 @@ def finite_blame(
     delta: the merge minus the anchor by parameter name; parameters left out stand still. parts(name): the contributors'
     parts of one tensor; what they leave of delta is the method's. Memory: weights, delta and one gradient, each of the
     model's size and dtype, the anchor's log-probabilities at answer positions, and the activations of `chunk` rows.
-    `points` + 1 forward and `points` backward passes over the rows. `track` advances by rows.
+    `points` + 1 forward and `points` backward passes over the rows. `track` advances by rows. An empty delta, a merge
+    that is its anchor, has one cell: the method's, which spends nothing.
 
     Raises:
         RecipeError: no row, a parameter that the model does not have, or a divergence that is not finite.
     """
     if not rows:
         raise RecipeError("blame: there is no held-out answer of the anchor to measure drift on")
+    if not delta:
+        return Blame((Cell(METHOD, None, OTHER, 0.0),), 0.0, points, len(rows))
     gradients, drift = _path_gradients(model, rows, delta, pad, points, chunk, track)
     shares: dict[tuple[str, int | None, str], float] = {}
     for name, move in delta.items():

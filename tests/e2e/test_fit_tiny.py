@@ -124,6 +124,25 @@ def test_alignmerge_itself_is_fitted(family: Path, tmp_path: Path, policy: Path,
     assert record["evaluations"][0]["knobs"]["lambda_align"] != record["evaluations"][1]["knobs"]["lambda_align"]
 
 
+def test_a_search_whose_least_merge_is_the_anchor_blames_nobody(
+    family: Path, tmp_path: Path, empty_cache: Path
+) -> None:
+    impossible = tmp_path / "impossible.yaml"
+    impossible.write_text(PERMISSIVE.replace("kind: max_drop, limit: 1.0", "kind: min, limit: 0.99"))
+    source = recipe(family, tmp_path, "task_arithmetic")
+    text = source.read_text()
+    expert = f"  - {{model: {family}/anchor, trained_from: anchor, skill: units}}\n"
+    source.write_text(text[: text.index("  - ")] + expert + text[text.index("method:") :])
+    made = fit(source, impossible, tmp_path / "out", evaluations=2)
+    assert made.exit_code == 3, repr(made.exception)
+    assert "spent by: nobody" in made.stdout
+    record = jsonio.read(tmp_path / "out" / "records" / "fit.json")
+    assert record["spent_by"]["finite_drift"] == 0.0
+    shown = run("blame", source, "--items", "2", "--points", "1", "--json")
+    assert shown.exit_code == 0, repr(shown.exception)
+    assert json.loads(shown.stdout)["finite"]["finite_drift"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [

@@ -116,6 +116,12 @@ def test_a_contributor_that_moved_nothing_spends_nothing(anchor: LlamaForCausalL
     assert {cell.share for cell in found.cells if cell.contributor == "idle"} == {0.0}
 
 
+def test_a_merge_that_is_its_anchor_has_no_drift_that_anybody_spends(anchor: LlamaForCausalLM, rows: list[Row]) -> None:
+    found = finite_blame(copy.deepcopy(anchor), rows, {}, lambda _: {}, pad=0)
+    assert (found.drift, found.total, found.error) == (0.0, 0.0, 0.0)
+    assert found.cells == (Cell(METHOD, None, OTHER, 0.0),)
+
+
 def test_permuted_experts_have_permuted_shares(anchor: LlamaForCausalLM, rows: list[Row]) -> None:
     one, two = taus(anchor, 1), taus(anchor, 2)
     ours, theirs = (
