@@ -208,7 +208,7 @@ def test_worked_examples_stand_in_front_by_category(tmp_path: Path) -> None:
         (MATCH + "sha256: abc\n", r"mine.yaml:8: sha256: is not 64"),
         *(
             (MATCH + f"graded: [{name}]\n", rf"mine.yaml:8: graded: '{name}' is no metric that a classifier or judge")
-            for name in ("refusal_rate", "refusal_rate@mine", "aqi_log_j", "degeneration_rate", "lm_eval/x/acc", "nosuch")
+            for name in ("refusal_rate", "refusal_rate@mine", "aqi_log_j", "lm_eval/x/acc", "nosuch")
         ),
         (MATCH + "graded: [toxicity, helpfulness_score@other]\n", r"'helpfulness_score@other' is no metric"),
     ],
