@@ -24,7 +24,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return 3600 * hours + 60 * minutes + seconds
     try:
         date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one with numbers that no date has
         return None
     return None if date.tzinfo is None else max(0.0, (date - now).total_seconds())
 
