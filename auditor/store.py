@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from alignmerge import jsonio
 from alignmerge.auditor.engines.base import Answer, Completion, Sampling
@@ -185,7 +185,7 @@ class CompletionStore:
         """Let go of the file."""
         self._db.close()
 
-    def __enter__(self) -> "CompletionStore":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -69,9 +69,10 @@ def command(
     from alignmerge.auditor.imported.evidence import added
     from alignmerge.merger.checkpoint import open_checkpoint
     from alignmerge.pipeline import harness as lm_eval
-    from alignmerge.pipeline import planning, resuming
+    from alignmerge.pipeline import planning
     from alignmerge.pipeline.audit_plan import AuditPlan, suites_of
     from alignmerge.pipeline.bench import Bench
+    from alignmerge.pipeline.resuming import ServedAnswers
     from alignmerge.policies.schema import load_policy
     from alignmerge.suites.model import Split
     from alignmerge.suites.sources import parse_data
@@ -81,7 +82,6 @@ def command(
     if only_plan and judging is not None:
         raise UsageError("--judge: a plan asks no judge; leave the judge out, or leave out --plan")
     measured_from = record.load(anchor) if anchor is not None else None
-    answers = resuming.store_of(output) if engine["engine"] == "openai" and output is not None else None
     plan = AuditPlan(
         suites=suites or suites_of(measured_from),
         split=cast(Split, split),
@@ -89,7 +89,6 @@ def command(
         dtype=dtype,
         standin=standin,
         data=parse_data(data),
-        note=resuming.note_of(answers) if answers is not None else None,
         **engine,
     )
     plan.resolved()
@@ -109,7 +108,11 @@ def command(
     if only_plan or output is None:
         return _show_plan(plan, limits, checkpoint, as_json)
     planning.show_deciding(limits, plan)
-    with opened(judging) if judging else nullcontext() as judge, Bench(plan, answers, judge) as bench:
+    with (
+        opened(judging) if judging else nullcontext() as judge,
+        ServedAnswers(output) if plan.engine == "openai" else nullcontext() as answers,
+        Bench(plan, answers, judge) as bench,
+    ):
         parts = lm_eval.run(harness, checkpoint, plan) if harness is not None and checkpoint is not None else None
         if measured_from is not None:
             bench.use(measured_from)
@@ -120,11 +123,10 @@ def command(
         else:
             below = open_checkpoint(base) if base else None
             found = bench.anchor(bench.engine(checkpoint), checkpoint, model or "", below)
-    if parts is not None:
-        found = added(found, parts, declared=False)
-    path = record.save(found, output)
-    if answers is not None:
-        resuming.forget(answers)
+        found = added(found, parts, declared=False) if parts is not None else found
+        path = record.save(found, output)
+        if answers is not None:
+            answers.forget()
     if as_json:
         click.echo(jsonio.canonical(record.to_json(found)).decode())
         return 0

@@ -19,6 +19,7 @@ from alignmerge.errors import TensorMismatch
 from alignmerge.models import build_model, load_model, load_tokenizer
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.grading import graders_of, reads
+from alignmerge.pipeline.resuming import ServedAnswers
 from alignmerge.progress import track
 
 if TYPE_CHECKING:
@@ -32,25 +33,28 @@ if TYPE_CHECKING:
 class Bench:
     """Audits checkpoints under one plan. The first, the anchor, fixes what AQI is measured with.
 
-    store: the file of answers, by default the cache's; what a server of unknown content says is kept in a named one
-    alone (pipeline/resuming.py).
+    store: the file of answers, by default the cache's; what a server of unknown content says is kept in one opened for
+    that audit alone (pipeline/resuming.py), which its owner closes.
     """
 
-    def __init__(self, plan: AuditPlan, store: Path | None = None, judging: "Judging | None" = None) -> None:
+    def __init__(
+        self, plan: AuditPlan, store: Path | CompletionStore | None = None, judging: "Judging | None" = None
+    ) -> None:
         self.plan, self._judging = plan, judging
         self._anchor: AuditRecord | None = None
         self._graders = graders_of(plan)
-        usual = None if plan.engine == "openai" else cache_dir() / "answers.sqlite"
-        path = store or usual
-        self._store = CompletionStore(path) if path is not None else None
+        self._own = None
+        if not isinstance(store, CompletionStore) and (store is not None or plan.engine != "openai"):
+            self._own = CompletionStore(store or cache_dir() / "answers.sqlite")
+        self._store = store if isinstance(store, CompletionStore) else self._own
         self._reference: Any = None
 
     def __enter__(self) -> "Bench":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
+        if self._own is not None:
+            self._own.close()
 
     def engine(self, checkpoint: "Checkpoint") -> TransformersEngine:
         """The checkpoint loaded, ready to answer."""
@@ -109,7 +113,8 @@ class Bench:
                 progress=bar.advance,
             )
         told = engine.notes if isinstance(engine, Served) else ()
-        notes = (*found.notes, *told, *(() if plan.note is None else (plan.note,)))
+        kept = self._store.notes if isinstance(self._store, ServedAnswers) else ()
+        notes = (*found.notes, *told, *kept, *(() if plan.note is None else (plan.note,)))
         return replace(found, notes=notes)
 
     def _judges(self, digest: str, answers: "Endpoint | None") -> tuple[Grader, ...]:

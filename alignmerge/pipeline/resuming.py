@@ -1,15 +1,17 @@
 """Answers of a server kept only until its audit is written.
 
 What a server runs may change behind one URL and one name, so its answers are no other audit's. They are kept for the
-audit into one folder, so that a killed one goes on, and the record then says so.
+audit into one folder, so that a killed one goes on, and the record then says so. Answers that an audit did not use, for
+example those of another server that was asked for the same folder, are neither told of nor removed by it.
 """
 
-import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from alignmerge import jsonio
-from alignmerge.auditor.store import CompletionStore
+from alignmerge.auditor.engines.base import Answer
+from alignmerge.auditor.store import Asked, CompletionStore
 from alignmerge.cache import cache_dir
 from alignmerge.errors import StorageError
 
@@ -21,36 +23,63 @@ def store_of(output: Path) -> Path:
     return cache_dir() / "served" / f"{jsonio.digest(str(output.resolve()))[:32]}.sqlite"
 
 
-def note_of(store: Path) -> str | None:
-    """What the record must say of answers that an interrupted run left in `store`; None where there are none.
+class ServedAnswers(CompletionStore):
+    """The store of one audit of a server into the folder `output`; closed empty, it leaves no file.
 
     Raises:
         StorageError: see CompletionStore.
     """
-    if not store.exists():
-        return None
-    written = max(path.stat().st_mtime for path in _files(store) if path.exists())
-    with CompletionStore(store) as opened:
-        kept = opened.count()
-    if not kept:
-        return None
-    last = datetime.fromtimestamp(written, UTC).isoformat(timespec="seconds")
-    return (
-        f"this audit was interrupted: {kept} answers were kept from before, the last of {last}, and not asked again; "
-        "whether the server ran the same model then cannot be checked"
-    )
 
+    def __init__(self, output: Path) -> None:
+        path = store_of(output)
+        self._last = max((file.stat().st_mtime for file in _files(path) if file.exists()), default=0.0)
+        self._before, self._new = set[str](), set[str]()
+        super().__init__(path)
 
-def forget(store: Path) -> None:
-    """Remove the answers: the record that was made of them is written.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the record must say of answers that this audit took from an interrupted one."""
+        if not self._before:
+            return ()
+        last = datetime.fromtimestamp(self._last, UTC).isoformat(timespec="seconds")
+        return (
+            f"this audit was interrupted: {len(self._before)} answers were kept from before, none later than {last}, "
+            "and not asked again; whether the server ran the same model then cannot be checked",
+        )
 
-    Raises:
-        StorageError: a file cannot be removed.
-    """
-    for path in _files(store):
-        with contextlib.suppress(FileNotFoundError):
+    def find(self, asked: Asked, prompt: str, states: bool = False) -> Answer | None:
+        """As CompletionStore; what was there before this audit counts as used."""
+        found = super().find(asked, prompt, states)
+        if found is not None and (key := asked.key(prompt)) not in self._new:
+            self._before.add(key)
+        return found
+
+    def put(self, asked: Asked, rows: Sequence[tuple[str, Answer]]) -> None:
+        """As CompletionStore."""
+        super().put(asked, rows)
+        self._new |= {asked.key(prompt) for prompt, _ in rows}
+
+    def forget(self) -> None:
+        """Remove the answers of this audit: the record that was made of them is written.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        self._keep("DELETE FROM answers WHERE key = ?", [(key,) for key in sorted(self._before | self._new)])
+
+    def close(self) -> None:
+        """Let go of the file, and remove it where it holds no answer.
+
+        Raises:
+            StorageError: it cannot be read or removed.
+        """
+        try:
+            empty = self.count() == 0
+        finally:
+            super().close()
+        for path in _files(self.path) if empty else ():
             try:
-                path.unlink()
+                path.unlink(missing_ok=True)
             except PermissionError as error:
                 raise StorageError(f"{path}: cannot be removed: {error.strerror}") from None
 

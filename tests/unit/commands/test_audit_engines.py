@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from alignmerge.auditor import record
+from alignmerge.cache import cache_dir
 from alignmerge.cli import main
 from alignmerge.merger.checkpoint import open_checkpoint
 from tests.chat_server import Act, Asked, echo, refuse, reply, serving
@@ -79,7 +80,28 @@ def test_H12_an_interrupted_audit_of_a_server_goes_on_and_says_so(tmp_path: Path
         assert 5 < len(server.asked) - before < 5 + 12
     found = record.load(tmp_path / "one")
     assert {row.answer for row in found.items} == {"before", "after"}
-    assert sum("this audit was interrupted" in note for note in found.notes) == 1
+    kept = sum(row.answer == "before" for row in found.items if row.metric == "degeneration_rate")
+    assert sum(f"this audit was interrupted: {kept} answers were kept" in note for note in found.notes) == 1
+    assert not list((cache_dir() / "served").iterdir()), "the record is written: nothing is kept any more"
+
+
+def test_answers_that_were_not_used_are_not_told_of_and_stay(tmp_path: Path) -> None:
+    def breaks(asked: Asked) -> Act:
+        return refuse(401) if asked.number >= 5 + 9 else reply("first", model="m")
+
+    with serving(breaks) as first, serving(lambda asked: reply("second", model="m")) as second:
+        assert over(first.url, tmp_path / "one") == 6
+        kept = len(list((cache_dir() / "served").glob("*.sqlite")))
+        assert over(second.url, tmp_path / "one") == 0
+        assert len(second.asked) == 5 + 12, "another server is asked everything"
+        found = record.load(tmp_path / "one")
+        assert not any("interrupted" in note for note in found.notes)
+        assert kept == len(list((cache_dir() / "served").glob("*.sqlite"))) == 1
+        first.script, before = (lambda asked: reply("first", model="m")), len(first.asked)
+        assert over(first.url, tmp_path / "one") == 0
+        assert 5 < len(first.asked) - before < 5 + 12, "the first server's audit goes on"
+    assert any("interrupted" in note for note in record.load(tmp_path / "one").notes)
+    assert not list((cache_dir() / "served").iterdir())
 
 
 @pytest.mark.parametrize(("judge", "said"), [("", True), ("another", False)])
