@@ -14,7 +14,7 @@
 `skills` (metric ids).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -154,17 +154,22 @@ def load_run(folder: Path) -> ReportInput:
     """The report input that `folder`/run.json and the records it names describe.
 
     Raises:
-        RecordError: run.json or a record is malformed, a path leaves the folder, or a verdict speaks of another audit.
+        RecordError: run.json or a record is malformed, a path leaves the folder, or a verdict, drift or blame speaks of
+            another audit or another anchor.
         IntegrityError: items are not the ones their audit recorded.
         StorageError: a file cannot be read.
     """
     run = read_run(folder)
+    entries = tuple(_entry(folder, row) for row in run.entries)
+    anchor = next((entry.audit for entry in entries if entry.role == "anchor"), None)
+    if anchor is not None:
+        _check_anchor(folder, run.entries, entries, anchor)
     return ReportInput(
         title=run.title,
         created=run.created,
         policy_name=run.policy.name,
         policy_summary=tuple(PolicyRow(**row.model_dump()) for row in run.policy.summary),
-        entries=tuple(_entry(folder, row) for row in run.entries),
+        entries=entries,
         notes=run.notes,
         version=run.version,
         skills=run.skills,
@@ -206,6 +211,23 @@ def _entry(folder: Path, row: RunRow) -> Entry:
     drift = None if row.drift is None else read_drift(inside(folder, row.drift, "drift"), audit.checkpoint)
     blame = None if row.blame is None else read_blame(inside(folder, row.blame, "blame"), audit.checkpoint)
     return Entry(row.label, row.role, audit, verdict=verdict, merge=merge, also=pairs, drift=drift, blame=blame)
+
+
+def _check_anchor(folder: Path, rows: Sequence[RunRow], entries: Sequence[Entry], anchor: AuditRecord) -> None:
+    """Nothing, once every verdict, drift and blame is known to be measured from `anchor`, the run's."""
+    digest = record.record_digest(anchor)
+    for row, entry in zip(rows, entries, strict=True):
+        verdicts = [] if entry.verdict is None else [(str(row.verdict), entry.verdict)]
+        for name, verdict in [*verdicts, *((name, one) for name, (_, one) in zip(row.also, entry.also, strict=True))]:
+            if verdict.audits.get("anchor", digest) != digest:
+                raise RecordError(f"{folder / name}: was decided against another anchor's audit than the run's")
+        drift, blame = entry.drift and entry.drift["anchor"], entry.blame and entry.blame.anchor
+        for name, found in ((row.drift, drift), (row.blame, blame)):
+            if found not in (None, anchor.checkpoint):
+                raise RecordError(
+                    f"{folder / str(name)}: was measured from anchor {str(found)[:12]}, the run's is "
+                    f"{anchor.checkpoint[:12]}; measure it again"
+                )
 
 
 def _verdict(folder: Path, name: str, audit: AuditRecord) -> Verdict:

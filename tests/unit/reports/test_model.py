@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,35 @@ def test_a_verdict_on_an_older_audit_is_refused(run: Path) -> None:
     edit(run / "audits/5/audit.json", lambda v: v.update(seed=1))
     with pytest.raises(RecordError, match="another audit"):
         load_run(run)
+
+
+def test_what_was_measured_from_another_anchor_is_refused(report: ReportInput, run: Path) -> None:
+    at, ties = next((at, one) for at, one in enumerate(report.entries) if one.label == "TIES")
+    drift = {"schema": "alignmerge.drift/1", "checkpoint": ties.audit.checkpoint, "anchor": "e" * 64}
+    drift |= {name: {"unscored": "not asked"} for name in ("finite_drift", "linear_drift")}
+    jsonio.write(run / "drift.json", drift)
+    edit(run / "run.json", lambda v: v["entries"][at].update(drift="drift.json"))
+    with pytest.raises(RecordError, match=r"drift.json: was measured from anchor eeeeeeeeeeee, the run's is"):
+        load_run(run)
+    assert report.anchor is not None
+    jsonio.write(run / "drift.json", {**drift, "anchor": report.anchor.audit.checkpoint})
+    assert load_run(run).entries[at].drift is not None
+    edit(run / f"{at}.blame.json", lambda v: v.update(anchor="e" * 64))
+    with pytest.raises(RecordError, match=r"blame.json: was measured from anchor eeeeeeeeeeee"):
+        load_run(run)
+
+
+@pytest.mark.parametrize("policy", ["verdict", "release"])
+def test_a_verdict_against_another_anchor_is_refused(report: ReportInput, run: Path, policy: str) -> None:
+    at, ties = next((at, one) for at, one in enumerate(report.entries) if one.label == "TIES")
+    verdict = ties.verdict if policy == "verdict" else ties.also[0][1]
+    assert verdict is not None
+    other = replace(verdict, audits={**verdict.audits, "anchor": "e" * 64})
+    jsonio.write(run / f"{at}.{policy}.json", to_statement(other))
+    with pytest.raises(RecordError, match="another anchor's audit than the run's"):
+        load_run(run)
+    edit(run / "run.json", lambda v: v["entries"][1].update(role="reference"))  # no anchor: nothing to hold it against
+    load_run(run)
 
 
 def test_changed_items_are_refused(run: Path) -> None:
