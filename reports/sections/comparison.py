@@ -52,12 +52,15 @@ class Row:
 
 @dataclass(frozen=True)
 class View:
-    """The table and the charts under it. `different` names the suites whose items differ between checkpoints."""
+    """The table and the charts under it. `different` names the suites whose items differ between checkpoints, `lacking`
+    those that some checkpoints were not asked, and which.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     charts: tuple[Drawing, ...]
     different: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
 
     @property
     def has_best(self) -> bool:
@@ -92,6 +95,14 @@ def different_suites(report: ReportInput) -> tuple[str, ...]:
         for suite in entry.audit.suites:
             digests.setdefault(suite.name, set()).add(suite.digest)
     return tuple(sorted(name for name, held in digests.items() if len(held) > 1))
+
+
+def lacking_suites(report: ReportInput) -> tuple[str, ...]:
+    """The suites that some checkpoints were not asked, as "units (not ties, soup)"."""
+    asked = [(entry.label, {suite.name for suite in entry.audit.suites}) for entry in report.entries]
+    names = sorted(set().union(*(held for _, held in asked)))
+    without = {name: [label for label, held in asked if name not in held] for name in names}
+    return tuple(f"{name} (not {', '.join(labels)})" for name, labels in without.items() if labels)
 
 
 def unscored_note(audit: AuditRecord, result: MetricResult) -> str:
@@ -172,7 +183,8 @@ def view(report: ReportInput) -> View:
     """All entries by all metrics; charts of all but those that have their own section."""
     found = columns(report)
     here = [column for column in found if not is_aqi(column.metric) and not is_toxicity(column.metric)]
-    return View(found, table(report, found), drawn(report, here, "metric"), different_suites(report))
+    charts_here = drawn(report, here, "metric")
+    return View(found, table(report, found), charts_here, different_suites(report), lacking_suites(report))
 
 
 SECTION = Section("comparison", "Measurements", "comparison.html.j2", view)
