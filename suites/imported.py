@@ -6,7 +6,6 @@ less than it says is not the suite it says it is. What a definition itself leave
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from alignmerge import jsonio
@@ -14,7 +13,7 @@ from alignmerge.errors import IntegrityError, RecordError
 from alignmerge.suites.choices import options_of
 from alignmerge.suites.definition import Definition
 from alignmerge.suites.model import Item, Split, Suite
-from alignmerge.suites.rows import Row, Table, cell
+from alignmerge.suites.rows import Row, Table, cell, written
 
 MAX_PROMPT_CHARACTERS = 100_000
 FILE = "$file"
@@ -200,11 +199,8 @@ def _clean(definition: Definition, row: Row, reference: dict[str, Any]) -> dict[
 
 
 def _written(value: Any) -> Any:
-    """A number as decimal text with all its digits, which scorers compare exactly; anything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    text = f"{Decimal(str(value)):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    """A number as text; anything else as it is."""
+    return written(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _examples(definition: Definition, table: Table | None) -> dict[str, list[str]]:

@@ -7,8 +7,10 @@ file and line. The bytes that are parsed are the bytes whose SHA-256 is given.
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,10 @@ class Table:
 
 
 def cell(row: Row, name: str) -> Any:
-    """The value of a column; `a.b` looks inside objects, `a.0` inside lists.
+    """The value of a column, a JSON value; `a.b` looks inside objects, `a.0` inside lists.
 
     Raises:
-        RecordError: the row has no such column.
+        RecordError: the row has no such column, or it holds what JSON cannot (Parquet has bytes, dates and NaN).
     """
     value: Any = row.values
     for part in (name,) if name in row.values else name.split("."):
@@ -53,7 +55,30 @@ def cell(row: Row, name: str) -> Any:
             value = value[int(part)]
         else:
             raise RecordError(f"{row.place}: has no column {name!r}")
+    return _plain(value, f"{row.place}: column {name!r}")
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(one, where) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(one, where) for key, one in value.items()}
+    if isinstance(value, Decimal):
+        return written(value)
+    if not isinstance(value, float):
+        name = type(value).__name__
+        raise RecordError(f"{where} holds {name if name == 'bytes' else f'a {name}'}; write a text or a number")
+    if not math.isfinite(value):
+        raise RecordError(f"{where} holds {value}, which is no number")
     return value
+
+
+def written(number: int | float | Decimal) -> str:
+    """A number as decimal text with all its digits, which scorers compare exactly."""
+    text = f"{Decimal(str(number)):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def read_table(path: Path, rows_key: str | None = None, files: str | None = None) -> Table:
