@@ -66,7 +66,7 @@
       count.textContent = shown + " of " + things.length;
     });
   };
-  filter("#answers details.pair", "#answers h2", "Show only answers with ");
-  filter("#readings details.pair", "#readings h2", "Show only answers with ");
+  filter("#answers details.pair", "#answers h2", "Show only answers on this page with ");
+  filter("#readings details.pair", "#readings h2", "Show only answers on this page with ");
   filter("#runs tbody tr", "#runs h2", "Show only merges with ");
 })();
