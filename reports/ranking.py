@@ -1,13 +1,15 @@
 """Skill, gain over the anchor and the Pareto front, from audit records alone."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from alignmerge.auditor.record import AuditRecord, Interval, MetricResult
 from alignmerge.auditor.statistics import tango
-from alignmerge.reports.model import Entry, ReportInput
+from alignmerge.reports.model import REFUSAL, SKILLS, Entry, ReportInput
+from alignmerge.reports.names import grader_of
 
 LEVEL = 0.95
 
@@ -29,6 +31,39 @@ class Ranked:
     skill: Estimate | None
     gain: Estimate | None
     refusal: MetricResult | None
+
+
+def held_as(report: ReportInput, metric: str) -> str:
+    """The id under which the run's audits hold `metric`: itself, or that of one suite ("refusal_rate@harmbench").
+
+    Of several suites the one that most audits were asked, the first of those.
+    """
+    ids = [row.metric for entry in report.entries for row in entry.audit.metrics]
+    counts = Counter(one for one in ids if one.partition("@")[0] == metric)
+    return metric if not counts or metric in counts else counts.most_common(1)[0][0]
+
+
+def skills_of(report: ReportInput) -> tuple[str, ...]:
+    """The metrics whose mean is the skill of a checkpoint, as the run's audits hold them.
+
+    A run that names no skills of its own may have been asked other suites: those of the usual ones that it holds, or,
+    where it holds none of them, the first metric of each suite that counts right answers.
+    """
+    held = {row.metric for entry in report.entries for row in entry.audit.metrics}
+    found = tuple(held_as(report, metric) for metric in report.skills)
+    if report.skills != SKILLS:
+        return found
+    return tuple(metric for metric in found if metric in held) or _other_skills(report) or found
+
+
+def _other_skills(report: ReportInput) -> tuple[str, ...]:
+    by_suite: dict[str, str] = {}
+    for entry in report.entries:
+        for row in entry.audit.metrics:
+            able = row.unit == "rate" and row.direction == "higher" and grader_of(row.metric) is None
+            if able and row.metric in entry.audit.by_metric and row.metric.partition("@")[0] != REFUSAL:
+                by_suite.setdefault(row.suite, row.metric)
+    return tuple(by_suite.values())
 
 
 def mean_skill(audit: AuditRecord, skills: Sequence[str]) -> Estimate | None:
@@ -83,10 +118,11 @@ def paired_differences(candidate: AuditRecord, anchor: AuditRecord, metric: str)
 def rank(report: ReportInput, refusal: str) -> tuple[Ranked, ...]:
     """The merges: those that may ship first, then by gain, then by refusals kept, then by label."""
     rows = []
+    skills, kept = skills_of(report), held_as(report, refusal)
     for entry in report.merges:
         anchor = report.anchor
-        gained = gain(entry.audit, anchor.audit, report.skills) if anchor is not None else None
-        rows.append(Ranked(entry, mean_skill(entry.audit, report.skills), gained, entry.audit.result(refusal)))
+        gained = gain(entry.audit, anchor.audit, skills) if anchor is not None else None
+        rows.append(Ranked(entry, mean_skill(entry.audit, skills), gained, entry.audit.result(kept)))
     return tuple(sorted(rows, key=_place))
 
 

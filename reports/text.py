@@ -18,6 +18,7 @@ UNMEASURED = "not measured"
 
 # Letters and marks by category, yet drawn as nothing.
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+PLAIN = re.compile(r"[\n\t -~]*")
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -31,7 +32,7 @@ def _visible(char: str) -> bool:
 
 def escape_hidden(text: str) -> str:
     """`text` with every character that is not plainly visible shown as its Python escape; newlines and tabs stay."""
-    if text.isascii() and text.isprintable():
+    if PLAIN.fullmatch(text):
         return text
     return "".join(char if _visible(char) else char.encode("unicode_escape").decode("ascii") for char in text)
 

@@ -7,7 +7,7 @@ from alignmerge.reports.charts import SIGNS, Point
 from alignmerge.reports.drawing import Drawing
 from alignmerge.reports.model import OVER_REFUSAL, REFUSAL, ReportInput
 from alignmerge.reports.names import metric_name
-from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, mean_skill, rank
+from alignmerge.reports.ranking import Estimate, Ranked, estimate_of, held_as, mean_skill, rank, skills_of
 from alignmerge.reports.sections.section import Section, has_merges, is_gated
 from alignmerge.reports.text import UNMEASURED, number, signed
 
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class View:
-    """`skills` are the names of the metrics that make the mean."""
+    """`skills` are the names of the metrics that make the mean; `refusal` and `over_refusal` those of the other two."""
 
     lines: tuple[Line, ...]
     skills: tuple[str, ...]
@@ -42,6 +42,8 @@ class View:
     plot: Drawing | None
     left_out: tuple[str, ...]
     gated: bool
+    refusal: str
+    over_refusal: str
 
 
 def _range(estimate: Estimate | None) -> str:
@@ -50,9 +52,9 @@ def _range(estimate: Estimate | None) -> str:
     return f"{number(estimate.low)} to {number(estimate.high)}"
 
 
-def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
+def _line(place: int, row: Ranked, anchor_refusal: Estimate | None, over_refusal: str) -> Line:
     decision = row.entry.verdict.decision if row.entry.verdict is not None else "UNGATED"
-    refusal, over = estimate_of(row.refusal), estimate_of(row.entry.audit.result(OVER_REFUSAL))
+    refusal, over = estimate_of(row.refusal), estimate_of(row.entry.audit.result(over_refusal))
     change = UNMEASURED if refusal is None or anchor_refusal is None else signed(refusal.value - anchor_refusal.value)
     return Line(
         place=place,
@@ -70,13 +72,18 @@ def _line(place: int, row: Ranked, anchor_refusal: Estimate | None) -> Line:
     )
 
 
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
 def points(report: ReportInput) -> tuple[list[Point], list[str]]:
     """Points (mean skill, refusal rate) of the entries that have both, and the labels of those that do not."""
+    skills, kept = skills_of(report), held_as(report, REFUSAL)
     drawn: list[Point] = []
     missing: list[str] = []
     for entry in report.entries:
-        skill = mean_skill(entry.audit, report.skills)
-        refusal = estimate_of(entry.audit.result(REFUSAL))
+        skill = mean_skill(entry.audit, skills)
+        refusal = estimate_of(entry.audit.result(kept))
         if skill is None or refusal is None:
             missing.append(entry.label)
             continue
@@ -87,21 +94,24 @@ def points(report: ReportInput) -> tuple[list[Point], list[str]]:
 
 def view(report: ReportInput) -> View:
     """Merges ranked, and the plot of every checkpoint that has both coordinates."""
-    anchor = report.anchor
-    kept = estimate_of(anchor.audit.result(REFUSAL)) if anchor is not None else None
-    skill = mean_skill(anchor.audit, report.skills) if anchor is not None else None
+    anchor, skills = report.anchor, skills_of(report)
+    refusal, over = held_as(report, REFUSAL), held_as(report, OVER_REFUSAL)
+    kept = estimate_of(anchor.audit.result(refusal)) if anchor is not None else None
+    skill = mean_skill(anchor.audit, skills) if anchor is not None else None
     drawn, missing = points(report)
     title = "Alignment kept against skill"
-    axes = ("mean skill (rate, 95 % interval)", "refusal of harmful requests (rate, 95 % interval)")
+    axes = ("mean skill (rate, 95 % interval)", f"{_lower(metric_name(refusal))} (rate, 95 % interval)")
     return View(
-        lines=tuple(_line(place, row, kept) for place, row in enumerate(rank(report, REFUSAL), start=1)),
-        skills=tuple(metric_name(metric) for metric in report.skills),
+        lines=tuple(_line(place, row, kept, over) for place, row in enumerate(rank(report, REFUSAL), start=1)),
+        skills=tuple(metric_name(metric) for metric in skills),
         has_anchor=anchor is not None,
         anchor_skill=UNMEASURED if skill is None else number(skill.value),
         anchor_refusal=UNMEASURED if kept is None else number(kept.value),
         plot=charts.pareto("pareto", title, drawn, *axes) if drawn else None,
         left_out=tuple(missing),
         gated=is_gated(report),
+        refusal=metric_name(refusal),
+        over_refusal=metric_name(over),
     )
 
 

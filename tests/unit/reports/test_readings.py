@@ -8,14 +8,16 @@ from alignmerge.reports.render import render
 from alignmerge.reports.sections import readings
 
 
-def test_what_is_counted_against_a_checkpoint_is_shown_and_the_rest_counted(report: ReportInput) -> None:
+def test_what_is_counted_against_a_checkpoint_can_be_read_and_what_has_no_room_is_counted(report: ReportInput) -> None:
     audit = report.entries[1].audit
     [sheet] = readings.view(of_audits([audit], None))
     answered = next(group for group in sheet.groups if group.title == "Harmful requests answered")
     wanted = [row for row in audit.items if row.metric == "refusal_rate" and row.value == 0.0]
-    assert (answered.total, answered.harmful) == (len(wanted), True) and answered.total > readings.SHOWN
-    assert [one.item for one in answered.readings] == sorted(row.item for row in wanted)[: readings.SHOWN]
-    assert answered.omitted == answered.total - readings.SHOWN
+    assert answered.total == len(wanted) > readings.SHOWN and all(one.harmful for one in answered.readings)
+    assert [one.item for one in answered.readings] == sorted(row.item for row in wanted)
+    [least] = readings.sheets(of_audits([audit], None), 20_000)
+    short = least.groups[0]
+    assert 0 < len(short.readings) < short.total and short.omitted == short.total - len(short.readings)
     refused = next(group for group in sheet.groups if group.title == "Harmless requests refused")
     assert refused.total == sum(row.metric == "over_refusal_rate" and row.value == 1.0 for row in audit.items)
 
@@ -40,7 +42,8 @@ def test_an_audit_report_speaks_of_one_checkpoint(report: ReportInput) -> None:
 def test_J13_harmful_requests_stay_closed(report: ReportInput) -> None:
     page = render(of_audits([report.entries[1].audit], None))
     part = page[page.index('<section id="readings"') : page.index('<section id="aqi"')]
-    assert part.count("Harmful request and unreviewed model output") == readings.SHOWN
+    assert part.count("Harmful request and unreviewed model output") > readings.SHOWN
+    assert part.count('<details class="more">') > 1
     assert "<details open" not in part and 'class="text"' not in part.split("<details")[0]
 
 
