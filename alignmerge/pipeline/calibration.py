@@ -87,8 +87,8 @@ class Collector:
             )
         if len(self._skills) != len(recipe.experts):
             raise RecipeError(f"experts: a model is listed twice; {recipe.method} needs each once, with one skill")
-        for skill in self._skills.values():
-            get_suite(str(skill))
+        for model, skill in self._skills.items():
+            self._check_skill(model, get_suite(str(skill)))
         self._rows: list[Row] = []
         self._validation: list[Row] = []
         self._skill_validation: list[Row] = []
@@ -96,6 +96,18 @@ class Collector:
         self._pairs: tuple[Pair, ...] = ()
         self._kept: dict[str, Any] = {}
         self._again: dict[str, Any] = {}
+
+    def _check_skill(self, model: str, suite: Suite) -> None:
+        """Raise RecipeError for a suite that cannot stand for an expert's domain, before a model is loaded."""
+        where = f"experts: {model}: skill: {suite.name}"
+        if suite.name in ALIGNMENT_SUITES:
+            raise RecipeError(f"{where}: the anchor answers these prompts, so an expert cannot be their teacher too")
+        sizes = self.sizes
+        wanted = {"calibration": sizes.expert_items, "train": sizes.expert_training_items}
+        if not any(count and select(suite, split, count) for split, count in wanted.items()):  # type: ignore[arg-type]
+            raise RecipeError(f"{where}: has no calibration items, so nothing would hold this expert's skill")
+        if self._method.held_out_skills and not select(suite, "validation", sizes.validation_items):
+            raise RecipeError(f"{where}: has no validation items, so this expert's skill could not be measured")
 
     def check_memory(self, anchor: "Checkpoint") -> None:
         """Return when what the method keeps of every model fits into memory.
@@ -117,7 +129,7 @@ class Collector:
         if self._method.gather is None:
             self._fitting = pairs_of(own, self._rows, engine, suites[0])[:FITTING_PAIRS]
             held_out = take(suites, "validation", self.sizes.validation_items)
-            self._validation = self._ask(engine, held_out, ALIGNMENT, tokens)
+            self._validation = self._answered(engine, held_out, ALIGNMENT, tokens)
             self._pairs = pairs_of(held_out, self._validation, engine, suites[0])
 
     def expert(self, engine: "TransformersEngine", model: str) -> None:
@@ -130,7 +142,7 @@ class Collector:
         self._add(engine, source, items, tokens, own)
         if self._method.held_out_skills:
             held_out = take([suite], "validation", self.sizes.validation_items)
-            self._skill_validation += self._ask(engine, held_out, source, tokens)
+            self._skill_validation += self._answered(engine, held_out, source, tokens)
 
     @property
     def wants_anchor_again(self) -> bool:
@@ -152,22 +164,22 @@ class Collector:
         tokens: int,
         own: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        rows = self._ask(engine, items, source, tokens)
+        rows = self._answered(engine, items, source, tokens)
         self._rows += rows
-        if self._method.gather is None:
-            return
-        if not rows:
-            raise RecipeError(f"calibration: {source}: every answer was empty, so {self._method.name} has no rows")
-        self._kept[source] = self._gather(engine, rows, own)
+        if self._method.gather is not None:
+            self._kept[source] = self._gather(engine, rows, own)
 
     def _gather(self, engine: "TransformersEngine", rows: Sequence[Row], own: Mapping[str, Any]) -> Any:
         assert self._method.gather is not None
         with fixed_threads(self._threads):
             return self._method.gather(engine.model, rows, {**self._recipe.parameters, **own}, self._recipe.seed)
 
-    def _ask(self, engine: "TransformersEngine", items: Sequence[Item], source: str, tokens: int) -> list[Row]:
+    def _answered(self, engine: "TransformersEngine", items: Sequence[Item], source: str, tokens: int) -> list[Row]:
         with fixed_threads(self._threads):
-            return own_answers(engine, items, source, tokens)
+            rows = own_answers(engine, items, source, tokens)
+        if not rows:
+            raise RecipeError(f"calibration: {source}: every answer was empty, so {self._method.name} has no rows")
+        return rows
 
     def materials(self, anchor: "Checkpoint", dtype: str) -> tuple[Materials | Gathered, str]:
         """What the method is handed, and the digest that names it."""

@@ -160,8 +160,8 @@ class Descent:
 
     def _stretch(
         self, begin: int, end: int, factor: float, optimiser: torch.optim.Optimizer, bar: Track
-    ) -> dict[str, float]:
-        """Steps `begin` to `end`; the mean squared residual of their rows, by kind."""
+    ) -> dict[str, float | None]:
+        """Steps `begin` to `end`; the mean squared residual of their rows, by kind; None of a kind without rows."""
         seen: dict[str, list[float]] = {"align": [], "skill": []}
         with trained(self.model, self.layers):
             for step in range(begin, end):
@@ -177,7 +177,7 @@ class Descent:
                         module.weight.copy_(self.weights[name])
                 self._passes += len(rows)
                 bar.advance()
-        return {name: math.fsum(values) / len(values) if values else 0.0 for name, values in seen.items()}
+        return {name: math.fsum(values) / len(values) if values else None for name, values in seen.items()}
 
     def _backward(self, rows: Sequence[Row]) -> list[float]:
         """The rows' squared residuals; the objective's gradient lies at the masters, float32."""

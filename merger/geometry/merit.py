@@ -36,12 +36,12 @@ class Weights:
 class Terms:
     """The terms of the objective at one merge, each without its weight, and their weighted sum.
 
-    gap: the functional's, in its unit; None where there is no budget.
+    align, skill: None where no row measures them. gap: the functional's, in its unit; None where there is no budget.
     """
 
     geo: float
-    align: float
-    skill: float
+    align: float | None
+    skill: float | None
     gap: float | None
     bud: float
     merit: float
@@ -75,12 +75,12 @@ class Merit:
             RecipeError: a term is not a finite number: the solve has broken a weight.
         """
         means = self._means(model)
-        align = means.pop(ALIGNMENT, 0.0)
-        skill = sum(means.values()) / len(means) if means else 0.0
+        align = means.pop(ALIGNMENT, None)
+        skill = sum(means.values()) / len(means) if means else None
         gap = None if self._functional is None else self._functional.gap(model)
         bud = 0.0 if gap is None else max(0.0, gap - self._budget) ** 2
         w = self.weights
-        merit = w.geo * geo + w.align * align + w.skill * skill + w.bud * bud
+        merit = w.geo * geo + w.align * (align or 0.0) + w.skill * (skill or 0.0) + w.bud * bud
         if not math.isfinite(merit):
             raise RecipeError(
                 "parameters.radius: the solve broke down: its merit is not a number; take a smaller radius"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from alignmerge.merger.geometry.rows import ALIGNMENT, KEPT, Calibration
 from alignmerge.merger.methods.alignmerge import Materials
 from alignmerge.merger.recipe import Expert, Recipe, resolve
 from alignmerge.models import load_model
+from alignmerge.pipeline import calibration
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.calibration import Collector, Sizes
 from alignmerge.pipeline.workbench import Workbench
+from alignmerge.suites.model import SPLITS
 from alignmerge.suites.registry import get_suite
 
 SIZES = {
@@ -95,6 +98,50 @@ def test_held_out_skills_are_gathered_where_the_method_asks(family: Path) -> Non
 def test_sizes_are_checked_by_name(family: Path, changes: dict[str, int], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Sizes.of(recipe_of(family, sizes={**SIZES, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("skill", "message"),
+    [
+        ("helpfulness", "skill: helpfulness: has no calibration items"),
+        ("arithmetic_levels", "skill: arithmetic_levels: has no calibration items"),
+        ("refusal", "skill: refusal: the anchor answers these prompts"),
+        ("over_refusal", "skill: over_refusal: the anchor answers these prompts"),
+    ],
+)
+def test_a_suite_that_cannot_stand_for_a_domain_is_refused(family: Path, skill: str, message: str) -> None:
+    recipe = recipe_of(family)
+    with pytest.raises(RecipeError, match=message):
+        Collector(replace(recipe, experts=(replace(recipe.experts[0], skill=skill),)))
+
+
+def test_a_suite_without_validation_items_is_refused_where_skill_is_measured(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = get_suite("units")
+    monkeypatch.setattr(calibration, "get_suite", lambda name: replace(whole, items=lambda split: held[split]))
+    held: dict[str, Any] = {split: whole.items(split) for split in SPLITS} | {"validation": ()}  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="skill: units: has no validation items"):
+        Collector(recipe_of(family))
+    Collector(recipe_of(family, "repair_finetune"))
+
+
+class Silent:
+    """An engine that answers nothing at all."""
+
+    ends, model = (0,), None
+
+    def generate(self, prompts: list[str], *_: Any) -> list[Any]:
+        return [SimpleNamespace(tokens=(), finish="stop") for _ in prompts]
+
+    def encode(self, prompts: list[str]) -> list[list[int]]:
+        return [[1]] * len(prompts)
+
+
+def test_an_expert_that_answers_nothing_has_no_rows(family: Path) -> None:
+    recipe, silent = recipe_of(family), Silent()
+    with pytest.raises(RecipeError, match="every answer was empty, so alignmerge has no rows"):
+        Collector(recipe).expert(silent, recipe.experts[0].model)  # type: ignore[arg-type]
 
 
 def test_a_workbench_gathers_anew_only_where_the_rows_are_others(family: Path, tmp_path: Path) -> None:

@@ -65,11 +65,11 @@ def test_inside_the_budget_or_without_one_nothing_is_added(given: Problem, rows:
     assert (without.gap, without.bud, without.merit) == (None, 0.0, 0.0)
 
 
-def test_missing_rows_are_no_distance(given: Problem, rows: list[Row]) -> None:
+def test_what_no_row_measures_is_not_a_distance_of_zero(given: Problem, rows: list[Row]) -> None:
     model, weights = given.mixture, Weights(1.0, 1.0, 1.0, 0.0)
-    for kept, zero in ((rows[:3], "skill"), (rows[3:], "align")):
+    for kept, missing, other in ((rows[:3], "skill", "align"), (rows[3:], "align", "skill")):
         found = Merit(kept, None, weights, 0.0, kind="divergence", pad=0).terms(model, 0.0).to_json()
-        assert found[zero] == 0 and found["merit"] > 0
+        assert found[missing] is None and found["merit"] == found[other] > 0
 
 
 def test_a_broken_weight_is_refused(given: Problem, rows: list[Row]) -> None:
