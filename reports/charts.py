@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 from alignmerge.reports.drawing import (
+    CHARACTER,
     WIDTH,
     Box,
     Drawing,
@@ -24,6 +25,7 @@ from alignmerge.reports.drawing import (
     marker,
     place_labels,
     polyline,
+    short_names,
     shorten,
     tick_text,
 )
@@ -39,6 +41,7 @@ SHAPES: dict[str, Literal["circle", "square", "triangle", "diamond"]] = {
 }
 SIGNS = {"PASS": "✓", "WARN": "!", "FAIL": "✗", "INCONCLUSIVE": "?", "Pending": "…"}
 BUDGET_SHOWN = (-1.0, 3.0)
+NAME = 34  # characters of a rule's name, beside which the multiple of a bound has room
 CROWD = 9  # points that a chart of the usual width can label without a tangle
 
 
@@ -99,18 +102,19 @@ def budgets(key: str, title: str, bars: Sequence[BudgetBar]) -> Drawing:
     scale = Scale(BUDGET_SHOWN[0], BUDGET_SHOWN[1], 56, WIDTH - 40, (-1, 0, 1, 2, 3))
     marks = _x_axis(scale, top, bottom, "share of the budget used (1 = limit)")
     marks.append(Label(scale(1), top - 6, "limit", "middle", "limit-label"))
-    for index, bar in enumerate(bars):
+    names = short_names([bar.label for bar in bars], NAME)
+    for index, (bar, name) in enumerate(zip(bars, names, strict=True)):
         start, end = top + row * index + 18, top + row * index + 39  # beside the bar, not through its name
         marks.append(Line(scale(1), start, scale(1), end, "limit"))
         marks.append(Line(scale(0), start, scale(0), end, "zero"))
-        marks += _budget_row(bar, scale, top + row * index)
+        marks += _budget_row(bar, name, scale, top + row * index)
     words = "; ".join(f"{bar.label}: {bar.decision}, {bar.text}" for bar in bars)
     return Drawing(key, title, words, bottom + 40, tuple(marks))
 
 
-def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
+def _budget_row(bar: BudgetBar, name: str, scale: Scale, top: float) -> list[Mark]:
     sign = SIGNS.get(bar.decision.upper(), "?")
-    marks: list[Mark] = [Label(14, top + 15, f"{sign} {shorten(bar.label, 50)}", "start", "label strong halo")]
+    marks: list[Mark] = [Label(14, top + 15, f"{sign} {name}", "start", "label strong halo")]
     if bar.value is None:
         return [*marks, Label(14, top + 32, shorten(bar.text, 58), "start", "label halo")]
     start, end = sorted((scale(0), scale(_clip(bar.value))))
@@ -122,13 +126,20 @@ def _budget_row(bar: BudgetBar, scale: Scale, top: float) -> list[Mark]:
         # runs off the scale has no end.
         parts = [spine, (at, top + 20, at, top + 36)] if _clip(bar.bound) == bar.bound else [spine]
         marks += [Line(*line, css) for css in ("whisker-edge", "whisker") for line in parts]
+    over = bar.bound if bar.bound is not None and _clip(bar.bound) != bar.bound else None
     if _clip(bar.value) != bar.value:
-        cut = scale(_clip(bar.value))  # the label stands beside the end that is cut
-        right, css = bar.value > 0, "label strong halo"
-        marks.append(Label(cut + (4 if right else -5), top + 32, _times(bar.value), "start" if right else "end", css))
-    elif bar.bound is not None and bar.bound > BUDGET_SHOWN[1]:
-        marks.append(Label(scale(BUDGET_SHOWN[1]) + 4, top + 32, _times(bar.bound), "start", "label halo"))
+        marks.append(_cut_end(bar.value, scale, top, "label strong halo"))
+        if over is not None:  # beside the end there is room for one number
+            marks.append(Label(WIDTH - 4, top + 15, f"bound {_times(over)}", "end", "label halo"))
+    elif over is not None:
+        marks.append(_cut_end(over, scale, top, "label halo"))
     return marks
+
+
+def _cut_end(value: float, scale: Scale, top: float, css: str) -> Label:
+    """The multiple of what runs off the scale, beside the end that is cut."""
+    right, cut = value > 0, scale(_clip(value))
+    return Label(cut + (4 if right else -5), top + 32, _times(value), "start" if right else "end", css)
 
 
 def _times(value: float) -> str:
@@ -150,10 +161,11 @@ def intervals(key: str, title: str, axis: str, points: Sequence[Point], anchor: 
     marks = _x_axis(scale, top, bottom, axis)
     if anchor is not None:
         marks.append(Line(scale(anchor), top, scale(anchor), bottom, "limit"))
-    for index, point in enumerate(points):
+    names = short_names([point.label for point in points], int((left - 9) / CHARACTER))  # short of a marker at 0
+    for index, (point, name) in enumerate(zip(points, names, strict=True)):
         y = top + row * index + row / 2
         css = point_css(point.role, point.decision)
-        marks.append(Label(0, y + 4, shorten(point.label, 22), "start", "label"))
+        marks.append(Label(0, y + 4, name, "start", "label"))
         if point.y.low is not None and point.y.high is not None:
             marks.append(Line(scale(point.y.low), y, scale(point.y.high), y, "whisker"))
         shown = number(point.y.value)
@@ -208,9 +220,10 @@ def _whiskers(point: Point, x: float, y: float, xs: Scale, ys: Scale, css: str) 
 def _point_labels(
     points: Sequence[Point], spots: Sequence[tuple[float, float]], frame: Box, obstacles: Sequence[Box]
 ) -> list[Mark]:
+    names = short_names([point.label for point in points], 24 if len(points) <= CROWD else 18)
     texts = [
-        f"{shorten(point.label, 24)} {SIGNS[point.decision]}" if point.decision in SIGNS else shorten(point.label, 24)
-        for point in points
+        f"{name} {SIGNS[point.decision]}" if point.decision in SIGNS else name
+        for point, name in zip(points, names, strict=True)
     ]
     anchors = [(x, y, text) for (x, y), text in zip(spots, texts, strict=True)]
     marks: list[Mark] = []

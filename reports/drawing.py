@@ -152,6 +152,50 @@ def shorten(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
 
 
+def short_names(names: Sequence[str], characters: int) -> tuple[str, ...]:
+    """Each of `names` cut to fit a chart, so that different ones stay different: in the middle, else down to the part
+    in which those that would look the same differ, else with a number of their own.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        alike.setdefault(_cut(name, characters), []).append(name)
+    told = {group[0]: cut for cut, group in alike.items() if len(group) == 1}
+    for cut, group in alike.items():
+        if len(group) > 1:
+            parts = _differing(group, characters)
+            apart = len({*parts, *told.values()}) == len(parts) + len(told)
+            numbered = (
+                f"{cut[: characters - 5]}…{number}" for number in range(len(told) + 1, len(told) + len(group) + 1)
+            )
+            told |= zip(group, parts if apart else numbered, strict=True)
+    return tuple(told[name] for name in names)
+
+
+def _differing(names: Sequence[str], characters: int) -> list[str]:
+    """The part of each name in which they differ, with as much of what is before it as there is room for."""
+    first, last = _alike(names), _alike([name[::-1] for name in names])
+    ends = [max(len(name) - last, first) for name in names]
+    start = max(min(first, first - (characters - 2 - max(end - first for end in ends))), 0)
+    return [
+        _cut(("…" if start else "") + name[start:end] + ("…" if end < len(name) else ""), characters)
+        for name, end in zip(names, ends, strict=True)
+    ]
+
+
+def _alike(names: Sequence[str]) -> int:
+    """How many characters all of `names` begin with."""
+    first, last = min(names), max(names)
+    return next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+
+
+def _cut(text: str, characters: int) -> str:
+    """`text` cut in its middle: names often differ at their ends alone."""
+    if len(text) <= characters:
+        return text
+    tail = (characters - 1) // 2
+    return f"{text[: characters - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle that a label or marker covers."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from alignmerge.reports.drawing import WIDTH, Drawing, Label, Mark, Rect, shorten
+from alignmerge.reports.drawing import WIDTH, Drawing, Label, Mark, Rect, short_names
 from alignmerge.reports.text import number
 
 STEPS = 8
@@ -22,9 +22,9 @@ def heat_map(key: str, title: str, rows: Sequence[str], shares: Mapping[tuple[st
     slot = (RIGHT - LEFT) / max(len(layers), 1)
     bottom = TOP + ROW * len(rows)
     marks: list[Mark] = []
-    for down, name in enumerate(rows):
+    for down, (name, shown) in enumerate(zip(rows, short_names(rows, 15), strict=True)):
         y = TOP + ROW * down
-        marks.append(Label(0, y + 15, shorten(name, 15), "start", "label"))
+        marks.append(Label(0, y + 15, shown, "start", "label"))
         for across, layer in enumerate(layers):
             share = shares.get((name, layer), 0.0)
             marks += _cell(LEFT + slot * across, y, slot, share, most, f"{name}, {_place(layer)}: {number(share, 4)}")

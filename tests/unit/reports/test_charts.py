@@ -21,6 +21,7 @@ from alignmerge.reports.drawing import (
     fit,
     place_labels,
     round_step,
+    short_names,
     tick_text,
 )
 from alignmerge.reports.ranking import Estimate
@@ -188,3 +189,59 @@ def test_a_multiple_stands_beside_the_end_that_is_cut() -> None:
     assert right.anchor == "start" and 0 < right.x - (over.x + over.width) < 10
     assert left.anchor == "end" and 0 < under.x - left.x < 10
     assert left.x - len(left.text) * CHARACTER > 0
+
+
+def labels(drawing: Drawing) -> list[Label]:
+    return [mark for mark in drawing.marks if isinstance(mark, Label)]
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "texts"),
+    [
+        (4.2, 3.3, ["4.2×", "bound 3.3×"]),
+        (-4.5, -2.0, ["\u22124.5×", "bound \u22122.0×"]),
+        (4.2, -1.5, ["4.2×", "bound \u22121.5×"]),
+        (0.5, -1.2, ["\u22121.2×"]),
+        (0.5, 3.5, ["3.5×"]),
+        (4.2, 2.9, ["4.2×"]),
+        (0.5, 0.7, []),
+    ],
+)
+def test_a_bound_that_runs_off_the_scale_keeps_its_number(value: float, bound: float, texts: list[str]) -> None:
+    drawing = charts.budgets("b", "t", [BudgetBar("a" * 64 + " (fail)", "fail", value, bound, "")])
+    inside(drawing)
+    times = [mark for mark in labels(drawing) if "×" in mark.text]
+    assert [mark.text for mark in times] == texts
+    [name] = [mark for mark in labels(drawing) if "aaa" in mark.text]
+    assert name.text.endswith("a (fail)")
+    for mark in times:
+        width = len(mark.text) * CHARACTER
+        left = mark.x - (width if mark.anchor == "end" else 0)
+        assert left > 0 and left + width <= drawing.width
+        assert mark.y != name.y or left > name.x + len(name.text) * CHARACTER
+
+
+def test_names_that_begin_alike_stay_different_in_every_chart() -> None:
+    names = [f"alignmerge-lambda-0.1-seed-{number:02d}-variant" for number in range(30)]
+    middles = [f"alignmerge-lambda-{number}-of-the-whole-sweep-of-seeds" for number in range(30)]
+    for many in (names, middles):
+        points = [Point(name, "merge", Estimate(0.0), Estimate(0.5 + at / 90)) for at, name in enumerate(many)]
+        for drawing in (charts.intervals("i", "t", "rate", points, None), charts.pareto("p", "t", points, "x", "y")):
+            shown = [mark.text for mark in labels(drawing) if mark.css.startswith("label") and "rate" not in mark.text]
+            assert len(set(shown)) == len(many)
+    drawn = charts.intervals("i", "t", "rate", points, None)
+    marks = [float(mark.d[1 : mark.d.index(",")]) for mark in drawn.marks if isinstance(mark, Shape)]
+    assert all(len(mark.text) * CHARACTER < min(marks) for mark in labels(drawn) if mark.css == "label")
+
+
+def test_short_names_show_where_they_differ() -> None:
+    assert short_names(["soup", "soup", "ties"], 8) == ("soup", "soup", "ties")
+    assert short_names(["alignmerge-a", "alignmerge-b"], 9) == ("alig…ge-a", "alig…ge-b")
+    assert short_names(["x" * 20 + "1" + "y" * 20, "x" * 20 + "2" + "y" * 20, "z"], 9) == ("…xxxxxx1…", "…xxxxxx2…", "z")
+
+
+@given(st.lists(st.text("ab", max_size=30), max_size=12), st.integers(8, 24))
+def test_short_names_fit_and_stay_different(names: list[str], characters: int) -> None:
+    shown = short_names(names, characters)
+    assert all(len(one) <= characters for one in shown)
+    assert len(set(zip(names, shown, strict=True))) == len(set(names)) == len(set(shown))
