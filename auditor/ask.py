@@ -8,6 +8,7 @@ import alignmerge
 from alignmerge import jsonio
 from alignmerge.auditor.engines.base import Advance, Answer, Completion, Engine, Sampling, Unsupported
 from alignmerge.auditor.metrics import get_metric
+from alignmerge.auditor.room import check_room
 from alignmerge.auditor.store import Asked, CompletionStore, asked
 from alignmerge.errors import RecordError, UsageError
 from alignmerge.suites.model import Item, Split, Suite, select
@@ -86,7 +87,13 @@ def ask_all(
     store: CompletionStore | None,
     progress: Advance | None,
 ) -> Answers:
-    """All answers, and hidden states of the prompts in `with_states` where the engine has them."""
+    """All answers, and hidden states of the prompts in `with_states` where the engine has them.
+
+    Raises:
+        UsageError: something does not fit into the model's context; nothing was asked yet.
+    """
+    if engine.encoder is not None:
+        check_room(asking, engine.encoder, engine.context)
     answers = Answers()
     groups: dict[tuple[Sampling, bool], dict[str, list[str]]] = {}
     for one in asking:

@@ -148,7 +148,7 @@ def _show_plan(plan: "AuditPlan", policy: "Policy", checkpoint: "Checkpoint | No
     if checkpoint is not None and plan.engine == "transformers":
         with Bench(plan) as bench:
             engine = bench.engine(checkpoint)
-        rows = planning.costs(asking, engine, planning.probe(asking, engine))
+        rows = planning.costs(asking, engine.encoder, engine.context, planning.probe(asking, engine))
         basis = "time: from a probe on this machine as busy as it is now; answers kept from earlier runs cost nothing"
     found = planning.decides(policy, asking, plan)
     if as_json:

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 from alignmerge import jsonio
 from alignmerge.auditor.endpoint import Endpoint, Limits
 from alignmerge.auditor.engines.openai_engine import OpenAIEngine
+from alignmerge.auditor.engines.prompts import Encoder, template_of
 from alignmerge.auditor.engines.served import Served
 from alignmerge.auditor.engines.vllm_engine import VLLMEngine
 from alignmerge.auditor.engines.vllm_server import VLLMServer, interpreter
+from alignmerge.auditor.room import check_room
 from alignmerge.cache import cache_dir
 from alignmerge.errors import UsageError
 from alignmerge.models import load_model, load_tokenizer
 from alignmerge.pipeline.audit_plan import AuditPlan
+from alignmerge.pipeline.planning import asked
 from alignmerge.progress import say
 
 if TYPE_CHECKING:
     from alignmerge.merger.checkpoint import Checkpoint
 
-# Prompts and answers of audits are short; a longer context costs memory for every request.
+# Prompts and answers of audits are short; a longer context costs memory for every request. Longer ones get what they
+# need, up to what the model has.
 CONTEXT = 4096
 # More answers at once only make every one of them slower on a server that others share.
 CONCURRENCY = 16
@@ -33,7 +37,7 @@ def served(plan: AuditPlan, checkpoint: "Checkpoint | None") -> Iterator[Served]
     """The plan's engine over a server; its server, where it is ours, ends with the block.
 
     Raises:
-        UsageError: the plan names no server or no model, or vLLM is not there.
+        UsageError: the plan names no server or no model, vLLM is not there, or a prompt is too long for the model.
         EndpointError: the server does not start or does not answer.
     """
     with ExitStack() as stack:
@@ -54,17 +58,39 @@ def _openai(plan: AuditPlan, checkpoint: "Checkpoint | None", stack: ExitStack) 
 
 
 def _vllm(plan: AuditPlan, checkpoint: "Checkpoint", stack: ExitStack) -> VLLMEngine:
-    server = stack.enter_context(vllm_server(plan, checkpoint, _folder(checkpoint, plan.dtype, stack)))
+    needed = check_room(asked(plan), encoder_of(checkpoint), stated_context(checkpoint))
+    server = stack.enter_context(vllm_server(plan, checkpoint, _folder(checkpoint, plan.dtype, stack), needed + 1))
     return stack.enter_context(vllm_engine(plan, checkpoint, server))
 
 
-def vllm_server(plan: AuditPlan, checkpoint: "Checkpoint", folder: Path) -> VLLMServer:
-    """A server, not yet started, for the checkpoint whose whole model lies in `folder`."""
+def encoder_of(checkpoint: "Checkpoint") -> Encoder:
+    """How the checkpoint's prompts become token ids; no weights are read.
+
+    Raises:
+        UnsafeFormat: the chat template is missing.
+        TokenizerMismatch: the tokenizer cannot be loaded.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    return Encoder(tokenizer, template_of(tokenizer))
+
+
+def stated_context(checkpoint: "Checkpoint") -> int | None:
+    """The context that the configuration states; None where it states none."""
+    found = checkpoint.config.get("max_position_embeddings")
+    return int(found) if found else None
+
+
+def vllm_server(plan: AuditPlan, checkpoint: "Checkpoint", folder: Path, needed: int = 0) -> VLLMServer:
+    """A server, not yet started, for the checkpoint whose whole model lies in `folder`.
+
+    `needed` is how many tokens the longest prompt and its answer take, where they were counted.
+    """
+    context = max(CONTEXT, needed)
     return VLLMServer(
         folder=folder,
         python=interpreter(plan.vllm_python),
         dtype=plan.dtype,
-        context=min(CONTEXT, int(checkpoint.config.get("max_position_embeddings") or CONTEXT)),
+        context=min(context, stated_context(checkpoint) or context),
         log=cache_dir() / "vllm" / f"{checkpoint.digest[:12]}.{os.getpid()}.log",
         say=say,
     )

@@ -12,6 +12,7 @@ from alignmerge.auditor.engines.base import Sampling
 from alignmerge.auditor.graders import MISSING
 from alignmerge.auditor.metrics import METRICS
 from alignmerge.auditor.pairs import NO_STATES, pairs_of
+from alignmerge.auditor.room import check_room, lengths
 from alignmerge.auditor.toxicity.grader import detoxify_grader
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.policies.model import PAIRED, Policy, rule_alpha
@@ -20,6 +21,7 @@ from alignmerge.progress import duration, say
 from alignmerge.terminal import printable
 
 if TYPE_CHECKING:
+    from alignmerge.auditor.engines.prompts import Encoder
     from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 
 PROBE_ITEMS, PROBE_TOKENS = 32, 9
@@ -81,11 +83,18 @@ def _new_tokens(one: Asking) -> int:
     return 0 if one.suite.kind == "likelihood" else one.sampling.max_new_tokens * len(one.items)
 
 
-def costs(asking: Sequence[Asking], engine: "TransformersEngine", rates: Rates | None = None) -> tuple[SuiteCost, ...]:
-    """What each suite costs on this engine's tokenizer and, given rates, in seconds."""
+def costs(
+    asking: Sequence[Asking], encoder: "Encoder", context: int | None, rates: Rates | None = None
+) -> tuple[SuiteCost, ...]:
+    """What each suite costs in tokens and, given rates, in seconds.
+
+    Raises:
+        UsageError: a prompt and its answer take more than `context` tokens.
+    """
+    check_room(asking, encoder, context)
     out = []
     for one in asking:
-        tokens = sum(map(len, engine.encode([item.prompt for item in one.items])))
+        tokens = sum(prompt for prompt, _ in lengths(one, encoder))
         new = _new_tokens(one)
         seconds = None if rates is None else round(tokens * rates.prompt + new * rates.new, 2)
         out.append(SuiteCost(one.suite.name, len(one.items), one.of, tokens, new, seconds))

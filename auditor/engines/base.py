@@ -17,6 +17,8 @@ from alignmerge.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from alignmerge.auditor.engines.prompts import Encoder
+
 
 class Unsupported(UsageError):
     """An engine cannot give what was asked for (log-likelihoods, hidden states); the message says why."""
@@ -98,6 +100,16 @@ class Engine(Protocol):
     @property
     def gives_states(self) -> bool:
         """Whether `hidden_states`, and `stream` with states, can be had; else they raise Unsupported."""
+        ...
+
+    @property
+    def encoder(self) -> "Encoder | None":
+        """What turns prompts into token ids; None where only the server knows."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where nobody tells."""
         ...
 
     def stream(self, prompts: Sequence[str], sampling: Sampling, *, states: bool = False) -> Iterator[Answer]:

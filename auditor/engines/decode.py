@@ -110,6 +110,8 @@ class Decoder:
         ids = torch.tensor([[*answer, *[0] * (longest - len(answer))] for answer in answers], device=self.device)
         begin = torch.tensor([len(self.head) + len(batch.rows[place].ids) for place in places], device=self.device)
         positions = begin[:, None] + torch.arange(longest, device=self.device)
+        if (limit := getattr(self.model.config, "max_position_embeddings", None)) is not None:
+            positions = positions.clamp(max=limit - 1)  # only what follows an answer's end could lie beyond
         out = self.model(
             input_ids=ids,
             position_ids=positions,

@@ -24,6 +24,8 @@ from alignmerge.errors import EndpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from alignmerge.auditor.engines.prompts import Encoder
+
 PROBE = "Describe in a few sentences how a river changes from its source to the sea."
 PROBE_TOKENS = 24
 GREEDY_TIMES, DRAWN_TIMES = 3, 2
@@ -57,6 +59,8 @@ class Served(ABC):
     """
 
     gives_states = False
+    encoder: "Encoder | None" = None
+    context: int | None = None
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint, self._requests = endpoint, Requests()

@@ -49,7 +49,7 @@ class TransformersEngine:
         check_template(self._template.source, self._template.tokens)
         self.model = (model if dtype is None else model.to(dtype)).eval()
         self.dtype, self.batch_size = model.dtype, batch_size
-        self._encoder = Encoder(tokenizer, self._template)
+        self.encoder = Encoder(tokenizer, self._template)
         self._ends = _end_tokens(model, tokenizer)
 
     @cached_property
@@ -145,10 +145,12 @@ class TransformersEngine:
             TensorMismatch: the model's output is not finite.
         """
         tail = [min(self._ends)] if end else []
-        answers = [[*self._encoder.text(answer), *tail] for _, answer in pairs]
+        answers = [[*self.encoder.text(answer), *tail] for _, answer in pairs]
         if not all(answers):
             raise UsageError("an answer without tokens has no likelihood")
-        asked = self._encode([prompt for prompt, _ in pairs], max(map(len, answers), default=1))
+        asked = self.encode([prompt for prompt, _ in pairs])
+        for (prompt, _), row, answer in zip(pairs, asked, answers, strict=True):
+            self._check_room(prompt, row, len(answer))
         prefix = shared_prefix(asked)
         longest = max(map(len, answers), default=1)
         decoder = Decoder(self.model, asked[0][:prefix] if asked else (), Sampling(longest), self._ends)
@@ -200,25 +202,33 @@ class TransformersEngine:
         return self._encode(prompts, 1)
 
     @property
+    def context(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where the model does not say."""
+        limit: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return limit
+
+    @property
     def ends(self) -> frozenset[int]:
         """The token ids that end an answer."""
         return self._ends
 
     def _encode(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
-        ids = self._encoder.encode(prompts) if prompts else []
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        ids = self.encoder.encode(prompts) if prompts else []
         for prompt, row in zip(prompts, ids, strict=True):
-            if limit is not None and len(row) + new_tokens > limit:
-                raise UsageError(
-                    f"prompt {prompt[:60]!r}: {len(row)} tokens and {new_tokens} for the answer exceed "
-                    f"the model's context of {limit}"
-                )
+            self._check_room(prompt, row, new_tokens)
         return ids
+
+    def _check_room(self, prompt: str, row: Sequence[int], new_tokens: int) -> None:
+        if self.context is not None and len(row) + new_tokens > self.context:
+            raise UsageError(
+                f"prompt {prompt[:60]!r}: {len(row)} tokens and {new_tokens} for the answer exceed "
+                f"the model's context of {self.context}"
+            )
 
     def _answer(self, row: Row) -> Answer:
         stopped = row.tokens[-1] in self._ends
         tokens = row.tokens[:-1] if stopped else row.tokens
-        text = self._encoder.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.encoder.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Answer(row.index, Completion(tuple(tokens), text, "stop" if stopped else "length"), row.states)
 
 

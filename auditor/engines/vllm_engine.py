@@ -38,8 +38,9 @@ class VLLMEngine(Served):
     ) -> None:
         template = template_of(tokenizer)
         check_template(template.source, template.tokens)
-        self._server, self._encoder, self._ends = server, Encoder(tokenizer, template), ends
-        self._batch_size = batch_size
+        self._server, self._ends, self._batch_size = server, ends, batch_size
+        self.encoder: Encoder = Encoder(tokenizer, template)
+        self.context = server.context
         limits = Limits(concurrency=batch_size, read=SILENCE_SECONDS, total=TOTAL_SECONDS)
         endpoint = Endpoint(server.url, server.name, limits=limits)
         try:
@@ -51,14 +52,17 @@ class VLLMEngine(Served):
             raise
 
     def _ask(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
-        ids = self._encoder.encode(prompts) if prompts else []
+        ids = self.encoder.encode(prompts) if prompts else []
         for prompt, row in zip(prompts, ids, strict=True):
-            if len(row) + sampling.max_new_tokens > self._server.context:
-                raise UsageError(
-                    f"prompt {prompt[:60]!r}: {len(row)} tokens and {sampling.max_new_tokens} for the answer exceed "
-                    f"the server's context of {self._server.context}"
-                )
+            self._check_room(prompt, len(row), sampling.max_new_tokens)
         return self._asked(ids, sampling, {"stop_token_ids": sorted(self._ends), "return_token_ids": True})
+
+    def _check_room(self, prompt: str, tokens: int, new_tokens: int) -> None:
+        if tokens + new_tokens > self._server.context:
+            raise UsageError(
+                f"prompt {prompt[:60]!r}: {tokens} tokens and {new_tokens} for the answer exceed the server's context "
+                f"of {self._server.context}"
+            )
 
     def _asked(
         self, ids: Sequence[Sequence[int]], sampling: Sampling, extra: Mapping[str, Any]
@@ -76,7 +80,7 @@ class VLLMEngine(Served):
         if reply.fault is not None or reply.finish is None or not _ids(told):
             return super()._completion(reply)
         tokens = tuple(told[:-1] if told and told[-1] in self._ends else told)
-        text = self._encoder.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.encoder.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(tokens, text, reply.finish, reply.logprobs)
 
     def _body(self) -> dict[str, Any]:
@@ -89,21 +93,24 @@ class VLLMEngine(Served):
             "settings": self._server.settings,
             "batch_size": self._batch_size,
             "ends": sorted(self._ends),
-            "template": self._encoder.template.digest,
+            "template": self.encoder.template.digest,
         }
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]], *, end: bool = True) -> list[float]:
         """Natural-log probability of each (prompt, answer)'s answer: the sum over its tokens, with `end` the end's too.
 
         Raises:
-            UsageError: an answer has no tokens.
+            UsageError: an answer has no tokens, or does not fit into the context behind its prompt.
             EndpointError: the server does not tell them.
         """
         tail = [min(self._ends)] if end else []
-        asked = self._encoder.encode([prompt for prompt, _ in pairs]) if pairs else []
-        answers = [[*self._encoder.text(answer), *tail] for _, answer in pairs]
+        asked = self.encoder.encode([prompt for prompt, _ in pairs]) if pairs else []
+        answers = [[*self.encoder.text(answer), *tail] for _, answer in pairs]
         if not all(answers):
             raise UsageError("an answer without tokens has no likelihood")
+        for (prompt, _), row, answer in zip(pairs, asked, answers, strict=True):
+            # A completions server generates at least one token.
+            self._check_room(prompt, len(row), len(answer) + 1)
         whole = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
         out = [0.0] * len(pairs)
         for index, reply in self._asked(whole, Sampling(1), {"prompt_logprobs": 0}):

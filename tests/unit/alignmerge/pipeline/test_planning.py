@@ -92,7 +92,7 @@ def test_costs_count_every_prompt_token_and_the_most_new_ones(tiny_checkpoint: P
 
     engine = TransformersEngine(*load_model(str(tiny_checkpoint), "float32"), batch_size=4)
     asking = planning.asked(AuditPlan(suites=("refusal",), limit=3))
-    (row,) = planning.costs(asking, engine, planning.Rates(prompt=0.5, new=2.0))
+    (row,) = planning.costs(asking, engine.encoder, engine.context, planning.Rates(prompt=0.5, new=2.0))
     told = sum(len(engine.encode([item.prompt])[0]) for item in asking[0].items)
     assert (row.items, row.prompt_tokens, row.new_tokens) == (3, told, 3 * asking[0].sampling.max_new_tokens)
     assert row.seconds == pytest.approx(0.5 * told + 2.0 * row.new_tokens)
