@@ -97,11 +97,12 @@ def violations(cells: Sequence[Cell], anchor: Cell) -> tuple[int, int, Interval 
     return sum(found), len(found), wilson(sum(found), len(found)) if found else None
 
 
-def contrast(first: Cells, second: Cells, terms: Terms) -> "list[Array]":
+def contrast(first: Cells, second: Cells, terms: Terms, share: float = 1.0) -> "list[Array]":
     """One (seeds, items) matrix per suite; its mean over items, summed over suites, is a seed's weighted difference.
 
-    terms: per set the weight of each suite. Cells that either side lacks are left out; a seed's sets count equally.
-    Items that a cell has no score for are left out; nothing is given where that leaves a suite without any.
+    terms: per set the weight of each suite. share: what part of the second is taken off. Cells that either side lacks
+    are left out; a seed's sets count equally. Items that a cell has no score for are left out; nothing is given where
+    that leaves a suite without any.
 
     Raises:
         RecordError: other items.
@@ -110,7 +111,7 @@ def contrast(first: Cells, second: Cells, terms: Terms) -> "list[Array]":
     seeds = sorted({seed for seed, _ in both})
     out = []
     for suite in sorted({suite for one in terms.values() for suite in one}):
-        rows = [_row(first, second, [key for key in both if key[0] == seed], suite, terms) for seed in seeds]
+        rows = [_row(first, second, [key for key in both if key[0] == seed], suite, terms, share) for seed in seeds]
         if any(row is not None for row in rows):
             length = max(len(row) for row in rows if row is not None)
             matrix = np.stack([np.zeros(length) if row is None else row for row in rows])
@@ -121,12 +122,16 @@ def contrast(first: Cells, second: Cells, terms: Terms) -> "list[Array]":
     return out
 
 
-def _row(first: Cells, second: Cells, keys: Sequence[tuple[int, str]], suite: str, terms: Terms) -> "Array | None":
+def _row(
+    first: Cells, second: Cells, keys: Sequence[tuple[int, str]], suite: str, terms: Terms, share: float
+) -> "Array | None":
     asked = [key for key in keys if suite in terms[key[1]]]
     for key in asked:
         check_same(first[key], second[key], suite)
     parts = [
-        terms[key[1]][suite] / len(keys) * (values(first[key].suites[suite]) - values(second[key].suites[suite]))
+        terms[key[1]][suite]
+        / len(keys)
+        * (values(first[key].suites[suite]) - share * values(second[key].suites[suite]))
         for key in asked
     ]
     return np.sum(parts, axis=0) if parts else None

@@ -32,6 +32,11 @@ identity chart), then as a share of the whole move's. Growth is how far the proc
 seconds are on the machine named below.
 """
 
+SHOWN = (
+    'What is paired by item is decided on the bound that is named; drift and violations on their means. "So far" is '
+    "said until every cell that the claim needs is there and was scored."
+)
+
 CHOICE = (
     "Chosen: the highest mean skill among the points with refusal at least 0.9 of the anchor's and over-refusal at "
     "most 0.05 above it; where there is none, the highest skill less twice the excess. Frozen for all seeds and sets."
@@ -105,8 +110,7 @@ def _what_ran(cells: Sequence[Cell]) -> list[str]:
 
 def _setting(part: Part) -> list[str]:
     out: list[str] = []
-    if OURS in part.merges:
-        out += ["### What was to be shown", "", *claims(part)]
+    out += ["### What was to be shown", "", SHOWN, "", *claims(part)]
     if part.experts:
         experts = {name: [one for (_, own), one in sorted(part.experts.items()) if own == name] for name in SKILLS}
         known = {name: found for name, found in experts.items() if found}
