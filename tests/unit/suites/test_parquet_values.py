@@ -1,6 +1,8 @@
 """Values of Parquet that JSON has no word for: refused with row and column, where the column is read at all."""
 
 import datetime
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,18 @@ def test_a_decimal_is_the_number_it_is(tmp_path: Path) -> None:
 def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, prompt=["2 + 2?"], answer=["4"], day=[DAY], raw=[b"x"], score=[float("nan")])
     assert [item.reference for item in suite.items("test")] == [{"answer": "4"}]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_reading_leaves_no_thread_that_could_abort_the_process(tmp_path: Path) -> None:
+    suite_of(tmp_path, prompt=["2 + 2?"], answer=["4"])
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom pyarrow import parquet\n"
+        "from alignmerge.suites.rows import read_table\n"
+        "before = len(os.listdir('/proc/self/task'))\nread_table(Path(sys.argv[1]))\n"
+        "print(len(os.listdir('/proc/self/task')) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "mine.parquet")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"
