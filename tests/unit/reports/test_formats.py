@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 from alignmerge.auditor import record
 from alignmerge.commands.report import command
 from alignmerge.errors import RecordError, UsageError
+from alignmerge.policies.verdict import RuleResult
+from alignmerge.policies.waivers import WaiverUse
 from alignmerge.reports import flat, markdown
 from alignmerge.reports.loaded import load, of_audits
 from alignmerge.reports.model import ReportInput
@@ -48,7 +51,7 @@ def test_markdown_prints_no_prompt_and_no_answer(report: ReportInput) -> None:
 
 def test_json_has_every_rule_and_no_text_of_items(report: ReportInput) -> None:
     value = json.loads(json.dumps(flat.data(report), allow_nan=False))
-    assert value["schema"] == "alignmerge.report/1" and len(value["ranking"]) == len(report.merges)
+    assert value["schema"] == flat.SCHEMA == "alignmerge.report/2" and len(value["ranking"]) == len(report.merges)
     merged = {entry["label"]: entry for entry in value["entries"] if entry["role"] == "merge"}
     for entry in report.merges:
         assert entry.verdict is not None
@@ -56,6 +59,70 @@ def test_json_has_every_rule_and_no_text_of_items(report: ReportInput) -> None:
         assert len(merged[entry.label]["verdict"]["rules"]) == len(entry.verdict.rules)
         assert merged[entry.label]["skill_gained"]["low"] <= merged[entry.label]["skill_gained"]["value"]
     assert "Invented refusal request" not in json.dumps(value)
+
+
+def numbers(value: object) -> list[float]:
+    """Every number in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [one for part in value for one in numbers(part)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
+def test_json_has_every_number_that_the_page_prints(report: ReportInput) -> None:
+    value = json.loads(json.dumps(flat.data(report), allow_nan=False))
+    held = numbers(value)
+    rounded = {digits: {f"{abs(one):.{digits}f}" for one in held} for digits in (2, 3, 4)}
+    page = render(report, redact=True)
+    for section in ("budgets", "comparison", "ranking", "judge", "toxicity", "aqi", "degeneration", "method"):
+        part = re.search(rf'<section id="{section}".*?</section>', page, re.DOTALL)
+        assert part is not None, section
+        words = re.sub(r"<svg.*?</svg>", "", part[0], flags=re.DOTALL)
+        shown = re.findall(r">[^<>\d]*(\d+\.\d{2,4})(?!\d)", words)
+        missing = {text for text in shown if text not in rounded[len(text.partition(".")[2])]}
+        assert shown and not missing, (section, missing)
+
+
+def test_json_holds_what_is_decided_on_and_what_it_rests_on(report: ReportInput) -> None:
+    value = flat.data(report)
+    for entry, told in zip(report.entries, value["entries"], strict=True):
+        assert [suite["items"] for suite in told["suites"]] == [suite.items for suite in entry.audit.suites]
+        assert told["seed"] == entry.audit.seed and told["settings"]["sampling"] == entry.audit.sampling
+        assert told["graders"]["judge"]["exam"]["pooled"]["value"] == 0.81 and len(told["aqi_weights"]) == 30
+        log_j = next(row for row in told["metrics"] if row["metric"] == "aqi_log_j")
+        assert log_j["detail"]["categories"]["fraud"]["pairs"] == 30 and log_j["standard_error"] == 0.047
+        if entry.verdict is None:
+            continue
+        assert told["verdict"]["policy_digest"] == entry.verdict.policy
+        for rule, row in zip(entry.verdict.rules, told["verdict"]["rules"], strict=True):
+            assert (row["candidate"], row["anchor"]) == (rule.candidate, rule.anchor)
+            assert rule.value is not None and row["margin"]["measured"] == pytest.approx(rule.limit - rule.value)
+        card = next(one for one in verdicts.view(report).cards if one.label == entry.label)
+        assert card.losses == "" or all(one in card.losses for one in told["losses"])
+        assert (told["experts_alone"] or "") == card.experts
+    assert value["rules"][0]["text"] == report.policy_summary[0].text
+    solver = next(one for one in value["entries"] if one["label"] == "AlignMerge")
+    assert len(solver["trace"]["steps"]) == 8
+
+
+def test_json_holds_waivers_and_the_margin_of_a_floor(report: ReportInput) -> None:
+    entry = report.merges[0]
+    assert entry.verdict is not None
+    use = WaiverUse("a floor", "f" * 64, "known", "Pat", "2026-01-01", "2026-02-01", True, "applied")
+    floor = RuleResult("a floor", "refusal_rate", "block", "warn", "r", "rate", 0.7, 0.65, 0.9, 300, 0.7, waived=True)
+    verdict = replace(entry.verdict, rules=(floor,), waivers=(use,))
+    value = flat.data(replace(report, entries=(report.entries[1], replace(entry, verdict=verdict))))
+    told = value["entries"][1]["verdict"]
+    assert told["waivers"][0]["approver"] == "Pat" and told["rules"][0]["waived"] is True
+    assert told["rules"][0]["margin"]["measured"] == pytest.approx(-0.2) and told["rules"][0]["must"] == "at least"
+
+
+def test_merges_of_one_label_are_all_in_the_json(report: ReportInput) -> None:
+    same = tuple(replace(one, label="same") if one.role == "merge" else one for one in report.entries)
+    value = flat.data(replace(report, entries=same))
+    counts = [[group["items"] for group in one["groups"]] for one in value["changed"]]
+    assert len(counts) == len(report.merges) and len({tuple(one) for one in counts}) == len(counts)
 
 
 def test_csv_has_a_row_per_item_and_metric(report: ReportInput) -> None:
@@ -72,14 +139,20 @@ def test_J13_redacted_forms_hold_digests_only(report: ReportInput) -> None:
     assert "request number" in render(report) and "request number" in flat.items_csv(report)
 
 
-@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@a", "\t=1", " =1", "\r=1"])
-def test_J10_no_cell_is_a_formula(report: ReportInput, text: str) -> None:
+STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\r", "\n", "\r\n", "\u00a0", "\u3000", "\n \t"])
+@pytest.mark.parametrize("start", STARTS)
+def test_J10_no_cell_is_a_formula(report: ReportInput, blank: str, start: str) -> None:
+    text = f"{blank}{start}1+1"
     audit = report.entries[0].audit
     item = replace(audit.items[0], prompt=text, answer=text, note=text, category=text)
     small = replace(report, entries=(replace(report.entries[0], audit=replace(audit, items=(item,))),))
     [row] = csv.DictReader(io.StringIO(flat.items_csv(small)))
     for name in ("prompt", "answer", "note", "category"):
-        assert not row[name].lstrip().startswith(("=", "+", "-", "@"))
+        assert not row[name].lstrip().startswith(STARTS)
+        assert row[name].startswith("'") or "\r" in blank  # which is shown as an escape
 
 
 def test_J04_J11_nothing_a_record_says_comes_to_life_in_markdown(report: ReportInput) -> None:
