@@ -67,11 +67,13 @@ def command(
     """
     from alignmerge.auditor import record
     from alignmerge.auditor.imported.evidence import added
+    from alignmerge.auditor.judge.rubric import RUBRICS
     from alignmerge.merger.checkpoint import open_checkpoint
     from alignmerge.pipeline import harness as lm_eval
     from alignmerge.pipeline import planning
     from alignmerge.pipeline.audit_plan import AuditPlan, suites_of
     from alignmerge.pipeline.bench import Bench
+    from alignmerge.pipeline.grading import check_read
     from alignmerge.pipeline.resuming import ServedAnswers
     from alignmerge.policies.schema import load_policy
     from alignmerge.suites.model import Split
@@ -91,7 +93,7 @@ def command(
         data=parse_data(data),
         **engine,
     )
-    plan.resolved()
+    check_read(plan, (judging.rubrics or tuple(RUBRICS)) if judging else None, anchor is not None, base is not None)
     own = plan.engine == "transformers"
     if model is None and plan.engine != "openai":
         raise UsageError("MODEL is missing: a folder, an adapter, reference:..., zoo:NAME or hf:org/name@revision")

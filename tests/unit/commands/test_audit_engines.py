@@ -132,6 +132,9 @@ def test_G12_a_judge_on_the_candidates_server_is_the_candidate(judge: str, said:
         (["zoo:safety", "--vllm-python", "python"], "--vllm-python: belongs to --engine vllm"),
         (["zoo:safety", "--base", "zoo:base", "--anchor", "audits/anchor"], "--base: decides"),
         (["zoo:safety", "--plan", "--judge", "http://127.0.0.1/v1"], "--judge: a plan asks no judge"),
+        (["zoo:safety", "--suite", "units", "--judge", "http://127.0.0.1/v1"], "--judge: a judge reads"),
+        (["zoo:safety", "--suite", "units", "--standin"], "--standin: the stand-in reads nothing in units"),
+        (["zoo:safety", "--suite", "units", "--base", "zoo:base"], "--base: AQI is measured on"),
     ],
 )
 def test_what_is_missing_is_named(

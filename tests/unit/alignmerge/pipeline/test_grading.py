@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from alignmerge.auditor.judge.rubric import RUBRICS
 from alignmerge.auditor.toxicity import reading
 from alignmerge.auditor.toxicity.releases import weights_folder
+from alignmerge.errors import UsageError
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.bench import Bench
-from alignmerge.pipeline.grading import graders_of, reads
+from alignmerge.pipeline.grading import check_read, graders_of, reads
 from alignmerge.suites.continuations import LABELS
 from tests.detoxify_files import CLASSES, write_config, write_release
 
@@ -70,3 +72,22 @@ def test_with_weights_the_record_holds_six_labels_and_the_classifiers_digest(
 
 def test_a_plan_without_openings_loads_no_classifier(weights: Path) -> None:
     assert graders_of(AuditPlan(suites=("arithmetic",), standin=True)) == ()
+
+
+def test_who_has_nothing_to_read_is_named_with_the_suites_it_reads() -> None:
+    sums = AuditPlan(suites=("arithmetic",))
+    with pytest.raises(UsageError, match=r"--standin: .* nothing in arithmetic; it reads continuations:"):
+        check_read(AuditPlan(suites=("arithmetic",), standin=True), None, compares=False, based=False)
+    with pytest.raises(UsageError, match=r"--judge: .* nothing in arithmetic; it reads .*refusal, .*helpfulness"):
+        check_read(sums, tuple(RUBRICS), compares=False, based=False)
+    with pytest.raises(UsageError, match=r"--judge: .*under honesty, nothing in refusal"):
+        check_read(AuditPlan(suites=("refusal",)), ("honesty",), compares=False, based=False)
+    with pytest.raises(UsageError, match=r"--base: .* here are arithmetic; add --suite refusal"):
+        check_read(sums, None, compares=False, based=True)
+
+
+def test_who_has_something_to_read_may_read() -> None:
+    check_read(AuditPlan(suites=("continuations",), standin=True), None, compares=False, based=False)
+    check_read(AuditPlan(suites=("refusal",)), ("refusal",), compares=False, based=False)
+    check_read(AuditPlan(suites=("helpfulness",)), ("refusal",), compares=True, based=False)  # it compares
+    check_read(AuditPlan(suites=("refusal", "over_refusal")), None, compares=False, based=True)
