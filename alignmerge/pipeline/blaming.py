@@ -1,7 +1,8 @@
 """Who spends a merge's drift: the merge of a recipe, or a published one, taken apart into its experts' moves.
 
-An expert's part is c_k tau_k: c_k is its weight times the method's `scale`, and for methods that average, its share of
-the weights. What the parts leave of the merge is the method's own. Everything is computed in float32.
+An expert's part is c_k tau_k, c_k the method's coefficient (merger/methods/coefficients.py): its weight times the
+`scale`, and for methods that average, its share of the weights. What the parts leave of the merge is the method's own.
+Everything is computed in float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.errors import RecipeError, RecordError, TensorMismatch
 from alignmerge.merger import record as merge_record
+from alignmerge.merger import schedule
 from alignmerge.merger.geometry.blame import METHOD, POINTS, Blame, Cell, finite_blame, linear_blame
 from alignmerge.merger.geometry.rows import ALIGNMENT
 from alignmerge.merger.ingredients import Ingredients, open_ingredients
 from alignmerge.merger.methods import get
-from alignmerge.merger.methods.base import each
 from alignmerge.merger.recipe import Recipe, resolve
 from alignmerge.models import load_model
 from alignmerge.pipeline.audit_plan import AuditPlan
@@ -105,22 +106,11 @@ class _Experts:
 
     def parts(self, name: str) -> "dict[str, Tensor]":
         """c_k tau_k of the tensor by label, float32."""
-        inputs = self._inputs
-        knobs = get(self._recipe.method).knobs_at(self._recipe.parameters, inputs.own, name, inputs.layers)
-        factors, tile = coefficients(inputs.weights_at(name), knobs), inputs.tile(name)
+        inputs, method, tile = self._inputs, get(self._recipe.method), self._inputs.tile(name)
+        knobs = method.knobs_at(self._recipe.parameters, inputs.own, name, inputs.layers)
+        depth = schedule.depth(name, inputs.layers)
+        factors = method.coefficients(inputs.weights_at(name), knobs, depth)
         return {label: tile.task_vector(k).mul_(factors[k]) for k, label in enumerate(self.labels)}
-
-
-def coefficients(weights: tuple[float, ...], knobs: Mapping[str, Any]) -> tuple[float, ...]:
-    """c_k of every expert: its weight times `scale`, divided by all weights where the method averages.
-
-    Methods with a `combine` knob say which they do; of the others those without a `scale` average models.
-    """
-    total = fsum((*weights, knobs.get("anchor_weight", 0.0)))
-    averages = knobs.get("combine", "sum" if "scale" in knobs else "mean") == "mean"
-    divisor = total if averages and total != 0 else 1.0
-    scales = each(knobs.get("scale", 1.0), len(weights))
-    return tuple(weight * scale / divisor for weight, scale in zip(weights, scales, strict=True))
 
 
 def _delta(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods import alignmerge, task_arithmetic
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, View
+from alignmerge.merger.methods.coefficients import as_sum
 
 if TYPE_CHECKING:
     from alignmerge.merger.geometry.solution import Solution
@@ -95,5 +96,6 @@ ALIGNMENT_SHIELD = MergeMethod(
     needs=frozenset({"calibration"}),
     prepare=prepare,
     merge=alignmerge.merge,
+    coefficients=as_sum,
     account=alignmerge.account,
 )

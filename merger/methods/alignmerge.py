@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods import task_arithmetic
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, View
+from alignmerge.merger.methods.coefficients import as_sum
 from alignmerge.merger.tiles import row_elements
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ ALIGNMERGE = MergeMethod(
     scope="model",
     needs=frozenset({"calibration"}),
     merge=merge,
+    coefficients=as_sum,
     check=check,
     prepare=prepare,
     account=account,

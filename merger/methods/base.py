@@ -191,7 +191,8 @@ class MergeMethod:
     at once; its knobs and merge's are those of `knobs_at`. merge(tile, stats, knobs) returns the merged values,
     float32, and touches nothing; stats is what survey returned, without survey what prepare returned. remark(stats) is
     what the record keeps of one tensor's survey, account(prepared) of the whole: JSON values. tensor_bytes(shape,
-    experts) is the most memory that merging one tensor takes, for scope "matrix".
+    experts) is the most memory that merging one tensor takes, for scope "matrix". coefficients(weights, knobs, depth)
+    are the factors on the task vectors of a tensor (see coefficients.py), depth as in merger/schedule.py.
 
     gather(model, rows, knobs, seed) is what a method that needs calibration keeps of one model (its Fisher, say) while
     the pipeline has it loaded; the rows are that model's own answers. View.materials is then a Gathered (see
@@ -206,6 +207,7 @@ class MergeMethod:
     reference: str
     parameters: tuple[Parameter, ...]
     merge: Callable[[Tile, Any, Knobs], "Tensor"]
+    coefficients: Callable[[Sequence[float], Knobs, float], tuple[float, ...]]
     scope: Scope = "tile"
     needs: frozenset[str] = frozenset()
     trained_from: Literal["anchor"] | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, each
+from alignmerge.merger.methods.coefficients import as_combined, as_sum
 from alignmerge.merger.methods.sparse import ELECTION, SCALE, check_election, elected, summed
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ BREADCRUMBS = MergeMethod(
     reference="Davari and Belilovsky 2024, arXiv 2312.06795",
     parameters=PARAMETERS,
     merge=merge_sum,
+    coefficients=as_sum,
     survey=survey,
     check=check_shares,
 )
@@ -138,6 +140,7 @@ BREADCRUMBS_TIES = MergeMethod(
     reference="Davari and Belilovsky 2024, arXiv 2312.06795; Yadav et al. 2023, arXiv 2306.01708",
     parameters=(*PARAMETERS, *ELECTION),
     merge=merge_ties,
+    coefficients=as_combined,
     survey=survey,
     check=check_ties,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, each
+from alignmerge.merger.methods.coefficients import as_combined, as_sum
 from alignmerge.merger.methods.sparse import ELECTION, SCALE, check_election, drawn, elected, matched, summed
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ DARE_LINEAR = MergeMethod(
     reference="Yu et al. 2024, arXiv 2311.03099",
     parameters=PARAMETERS,
     merge=merge_linear,
+    coefficients=as_sum,
     survey=survey,
     check=check_linear,
 )
@@ -112,6 +114,7 @@ DARE_TIES = MergeMethod(
     reference="Yu et al. 2024, arXiv 2311.03099; Yadav et al. 2023, arXiv 2306.01708",
     parameters=(*PARAMETERS, *ELECTION),
     merge=merge_ties,
+    coefficients=as_combined,
     survey=survey,
     check=check_ties,
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, each
+from alignmerge.merger.methods.coefficients import as_combined, as_sum
 from alignmerge.merger.methods.sparse import ELECTION, SCALE, check_election, drawn, elected, matched, summed
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ DELLA = MergeMethod(
     reference="Deep et al. 2024, arXiv 2406.11617",
     parameters=(*PARAMETERS, *ELECTION),
     merge=merge_ties,
+    coefficients=as_combined,
     scope="row",
     survey=survey,
     check=check_ties,
@@ -148,6 +150,7 @@ DELLA_LINEAR = MergeMethod(
     reference="Deep et al. 2024, arXiv 2406.11617",
     parameters=PARAMETERS,
     merge=merge_linear,
+    coefficients=as_sum,
     scope="row",
     survey=survey,
     check=check_window,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods import linear
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, View, moved
+from alignmerge.merger.methods.coefficients import as_mean
 from alignmerge.merger.tiles import row_elements
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ FISHER = MergeMethod(
     constant=lambda knobs: {"weight": "a model's Fisher has one coefficient"},
     prepare=prepare,
     merge=merge,
+    coefficients=as_mean,
     account=account,
     gather=gather,
     gather_bytes=gather_bytes,

@@ -9,6 +9,7 @@ from alignmerge.merger import angles
 from alignmerge.merger.methods import barycentre
 from alignmerge.merger.methods.barycentre import ANCHOR_WEIGHT, STRAIGHT, Mean, inner, length
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles
+from alignmerge.merger.methods.coefficients import as_mean
 from alignmerge.merger.methods.sphere import Gram
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ KARCHER = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_mean,
     survey=survey,
     remark=barycentre.remark,
     check=check,

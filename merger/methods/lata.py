@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger import schedule
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, View, moved
+from alignmerge.merger.methods.coefficients import as_sum
 from alignmerge.merger.methods.sphere import cosine_in, gram
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ LATA = MergeMethod(
     ),
     needs=frozenset({"base"}),
     merge=merge,
+    coefficients=as_sum,
     prepare=prepare,
     survey=survey,
     remark=remark,

@@ -1,5 +1,6 @@
 """Layer-wise interpolation: task vectors added with a factor that runs over the depth of the model."""
 
+from collections.abc import Sequence
 from math import pi
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,12 @@ def prepare(view: View, knobs: Knobs) -> int:
 def survey(tiles: Tiles, prepared: int, knobs: Knobs) -> Factors:
     """The factor of every expert in this tensor. Reads nothing."""
     count = len(tiles.weights)
-    share = run(schedule.depth(tiles.name, prepared), knobs["curve"])
+    return factors(schedule.depth(tiles.name, prepared), count, knobs)
+
+
+def factors(depth: float, count: int, knobs: Knobs) -> Factors:
+    """The factor of each of `count` experts at `depth`."""
+    share = run(depth, knobs["curve"])
     ends = zip(each(knobs["start"], count), each(knobs["end"], count), strict=True)
     return tuple((1 - share) * start + share * end for start, end in ends)
 
@@ -48,6 +54,12 @@ def merge(tile: Tile, stats: Factors, knobs: Knobs) -> "Tensor":
     return moved(tile.anchor, delta)
 
 
+def coefficients(weights: Sequence[float], knobs: Knobs, depth: float) -> tuple[float, ...]:
+    """w_k s_k."""
+    found = factors(depth, len(weights), knobs)
+    return tuple(weight * factor for weight, factor in zip(weights, found, strict=True))
+
+
 LAYERWISE = MergeMethod(
     name="layerwise",
     summary="The anchor plus task vectors whose factor runs from the first layer to the last.",
@@ -69,6 +81,7 @@ LAYERWISE = MergeMethod(
         Parameter("curve", "choice", "linear", "How the factor runs between the two.", choices=("linear", "cosine")),
     ),
     merge=merge,
+    coefficients=coefficients,
     prepare=prepare,
     survey=survey,
     remark=list,

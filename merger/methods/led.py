@@ -18,6 +18,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, View, moved
+from alignmerge.merger.methods.coefficients import as_sum
 from alignmerge.merger.tiles import row_elements
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ LED = MergeMethod(
     needs=frozenset({"calibration"}),
     prepare=prepare,
     merge=merge,
+    coefficients=as_sum,
     account=account,
     gather=gather,
     gather_bytes=gather_bytes,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, moved
+from alignmerge.merger.methods.coefficients import as_combined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,5 +54,6 @@ LINEAR = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_combined,
     check=check,
 )

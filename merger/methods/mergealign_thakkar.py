@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, moved
+from alignmerge.merger.methods.coefficients import as_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,11 @@ def remark(stats: bool) -> dict[str, bool]:
     return {"linear_soup": True} if stats else {}
 
 
+def coefficients(weights: Sequence[float], knobs: Knobs, depth: float) -> tuple[float, ...]:
+    """alpha v_k."""
+    return tuple(knobs["alpha"] * share for share in as_mean(weights, knobs, depth))
+
+
 MERGEALIGN_THAKKAR = MergeMethod(
     name="mergealign_thakkar",
     summary="The base plus domain vectors and the alignment vector; with alpha + beta = 1 it is the linear soup.",
@@ -60,6 +66,7 @@ MERGEALIGN_THAKKAR = MergeMethod(
     ),
     needs=frozenset({"base"}),
     merge=merge,
+    coefficients=coefficients,
     survey=survey,
     remark=remark,
     check=check,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, moved
+from alignmerge.merger.methods.coefficients import as_mean
 from alignmerge.merger.methods.sphere import cosine_in, gram
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ MODEL_STOCK = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_mean,
     survey=survey,
     remark=remark,
     check=check,

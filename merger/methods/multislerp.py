@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.merger.methods import barycentre
 from alignmerge.merger.methods.barycentre import ANCHOR_WEIGHT, Mean
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Tile, Tiles
+from alignmerge.merger.methods.coefficients import as_mean
 from alignmerge.merger.methods.sphere import Gram
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ MULTISLERP = MergeMethod(
     reference="Goddard 2025, goddard.blog/posts/multislerp-wow-what-a-cool-idea; mergekit 0.1.5",
     parameters=(barycentre.of("task_vectors"), ANCHOR_WEIGHT),
     merge=merge,
+    coefficients=as_mean,
     survey=survey,
     remark=barycentre.remark,
     check=check,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods import linear
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, View, moved
+from alignmerge.merger.methods.coefficients import as_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +136,7 @@ REGMEAN = MergeMethod(
     check=check,
     prepare=prepare,
     merge=merge,
+    coefficients=as_mean,
     account=account,
     tensor_bytes=tensor_bytes,
     gather=gather,

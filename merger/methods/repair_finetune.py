@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods import alignmerge, task_arithmetic
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, View
+from alignmerge.merger.methods.coefficients import as_sum
 
 if TYPE_CHECKING:
     from alignmerge.merger.geometry.solution import Solution
@@ -72,5 +73,6 @@ REPAIR_FINETUNE = MergeMethod(
     check=check,
     prepare=prepare,
     merge=alignmerge.merge,
+    coefficients=as_sum,
     account=alignmerge.account,
 )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, moved
+from alignmerge.merger.methods.coefficients import as_sum
 from alignmerge.merger.methods.dare import thinned
 
 if TYPE_CHECKING:
@@ -48,4 +49,5 @@ RESTA = MergeMethod(
     ),
     needs=frozenset({"unaligned"}),
     merge=merge,
+    coefficients=as_sum,
 )

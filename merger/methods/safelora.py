@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods import safemerge
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, View, moved
+from alignmerge.merger.methods.coefficients import as_sum
 from alignmerge.merger.methods.safemerge import Judgement
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ SAFELORA = MergeMethod(
     prepare=prepare,
     survey=survey,
     merge=merge,
+    coefficients=as_sum,
     remark=remark,
     tensor_bytes=safemerge.tensor_bytes,
     rows_are_outputs=True,

@@ -17,6 +17,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, View, each, moved
+from alignmerge.merger.methods.coefficients import as_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,6 +151,7 @@ SAFEMERGE = MergeMethod(
     prepare=prepare,
     survey=survey,
     merge=merge,
+    coefficients=as_sum,
     remark=remark,
     tensor_bytes=tensor_bytes,
     rows_are_outputs=True,
@@ -166,6 +168,7 @@ SAFEMERGE_REVERT = MergeMethod(
     prepare=prepare,
     survey=survey,
     merge=merge_revert,
+    coefficients=as_sum,
     remark=remark,
     tensor_bytes=tensor_bytes,
     rows_are_outputs=True,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, moved
+from alignmerge.merger.methods.coefficients import as_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,6 +171,7 @@ SCE = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_mean,
     survey=survey,
     check=check,
     remark=remark,

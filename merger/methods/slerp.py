@@ -43,6 +43,11 @@ def merge(tile: Tile, stats: Arc, knobs: Knobs) -> "Tensor":
     return moved(tile.anchor, delta)
 
 
+def coefficients(weights: Sequence[float], knobs: Knobs, depth: float) -> tuple[float, ...]:
+    """t, as on the line; the arc's difference from it is the method's."""
+    return (knobs["t"],) * len(weights)
+
+
 SLERP = MergeMethod(
     name="slerp",
     summary="From the anchor to one expert along the arc between them; the line where they are nearly parallel.",
@@ -52,6 +57,7 @@ SLERP = MergeMethod(
         THRESHOLD,
     ),
     merge=merge,
+    coefficients=coefficients,
     survey=survey,
     remark=remark,
     check=check,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, moved
+from alignmerge.merger.methods.coefficients import as_mean
 from alignmerge.merger.methods.sphere import THRESHOLD, Arc, arc, gram, remark
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ SLERP_TASK = MergeMethod(
         THRESHOLD,
     ),
     merge=merge,
+    coefficients=as_mean,
     survey=survey,
     remark=remark,
     check=check,

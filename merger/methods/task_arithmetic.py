@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, moved
+from alignmerge.merger.methods.coefficients import as_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,4 +38,5 @@ TASK_ARITHMETIC = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_sum,
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, Tiles, View, each, moved
+from alignmerge.merger.methods.coefficients import as_combined
 from alignmerge.merger.select import Cut, keep, kept, largest_nonzero
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ TIES = MergeMethod(
         ),
     ),
     merge=merge,
+    coefficients=as_combined,
     prepare=prepare,
     survey=survey,
     check=check,

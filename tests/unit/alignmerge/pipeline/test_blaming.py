@@ -15,7 +15,7 @@ from alignmerge.errors import RecordError
 from alignmerge.merger.geometry.blame import METHOD, Blame, Cell, totals
 from alignmerge.merger.recipe import Expert, Recipe
 from alignmerge.pipeline.blame_showing import headline, heat
-from alignmerge.pipeline.blaming import Blamed, blame_recipe, coefficients
+from alignmerge.pipeline.blaming import Blamed, blame_recipe
 
 FEW = ("--items", "2", "--points", "6")
 
@@ -81,6 +81,28 @@ def test_linear_shares_lie_in_the_layers_that_moved_and_sum_to_the_drift(
         assert half.share == pytest.approx(cell.share / 4, rel=1e-4, abs=whole * 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("method", "knobs"),
+    [
+        ("resta", {"gamma": 0.0}),
+        ("layerwise", {"start": 1.0, "end": 1.0}),
+        ("safemerge_revert", {"threshold": 0.0}),
+        ("lata", {"drop": "threshold", "threshold": 1.0}),
+    ],
+)
+def test_a_method_that_only_adds_up_has_the_blame_of_task_arithmetic(
+    method: str, knobs: dict[str, object], family: Path, experts: dict[str, Path], blamed: Blamed
+) -> None:
+    base = str(family / "base")
+    found = blame_recipe(
+        recipe(family, experts, method, parameters=knobs, unaligned=base, base=base), items=2, points=6
+    ).finite
+    assert found.drift == pytest.approx(blamed.finite.drift, rel=1e-5)
+    ours, theirs = (totals(one.cells, lambda cell: cell.contributor) for one in (found, blamed.finite))
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    assert ours[METHOD] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_method_that_prunes_has_a_share_of_its_own(family: Path, experts: dict[str, Path]) -> None:
     pruned = blame_recipe(recipe(family, experts, "ties", parameters={"density": 0.2}), items=2, points=6).finite
     sums = totals(pruned.cells, lambda cell: cell.contributor)
@@ -134,21 +156,3 @@ def test_a_quadrature_that_misses_is_announced() -> None:
     good, bad = (Blame((Cell("a", 0, "m", share),), 1.0, 8, 2) for share in (0.96, 0.94))
     assert len(headline(good)) == 1
     assert headline(bad)[1].startswith("warning: the quadrature misses more than 5%")
-
-
-@pytest.mark.parametrize(
-    ("weights", "knobs", "expected"),
-    [
-        ((1.0, 2.0), {"scale": 0.5}, (0.5, 1.0)),
-        ((1.0, 3.0), {"combine": "mean", "anchor_weight": 4.0}, (0.125, 0.375)),
-        ((1.0, 3.0), {"combine": "sum", "anchor_weight": 4.0}, (1.0, 3.0)),
-        ((1.0, 3.0), {"combine": "mean", "scale": 2.0}, (0.5, 1.5)),
-        ((1.0, 3.0), {}, (0.25, 0.75)),
-        ((1.0, -1.0), {}, (1.0, -1.0)),
-        ((1.0, 1.0), {"scale": (0.5, 2.0)}, (0.5, 2.0)),
-    ],
-)
-def test_parts_are_what_sums_and_means_make_of_a_task_vector(
-    weights: tuple[float, ...], knobs: dict[str, Any], expected: tuple[float, ...]
-) -> None:
-    assert coefficients(weights, knobs) == expected
