@@ -60,20 +60,26 @@ def _list(row: Row, name: str) -> list[Any]:
 
 
 def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any) -> int:
-    """The place of the right choice: its number from 0, its label, its letter or its text."""
-    labels = [str(one) for one in _list(row, how.labels)] if how.labels else []
-    if isinstance(answer, int) and not isinstance(answer, bool) and not labels and 0 <= answer < len(texts):
-        return answer
+    """The place of the right choice: its label where choices have some, else its number from 0, its letter or its text.
+
+    Where a prompt lists texts after letters, the letters are the choices: a number or letter is then no text.
+    """
     text = str(answer).strip()
-    if text in labels:
-        return labels.index(text)
-    if not labels and text in texts:
-        return texts.index(text)
-    if not labels and text.isdecimal() and len(text) < 10 and int(text) < len(texts):
-        return int(text)
-    if not labels and text in LETTERS[: len(texts)] and text:
-        return LETTERS.index(text)
-    raise RecordError(f"{row.place}: the answer {text[:40]!r} is none of the {len(texts)} choices")
+    if how.labels:
+        labels = [str(one) for one in _list(row, how.labels)]
+        found = [labels.index(text)] if text in labels else []
+    else:
+        found = [int(text)] if text.isdecimal() and len(text) < 10 and int(text) < len(texts) else []
+        found += [LETTERS.index(text)] if text in tuple(LETTERS[: len(texts)]) else []
+        if text in texts and not (found and how.letters):
+            found.append(texts.index(text))
+    if not found:
+        raise RecordError(f"{row.place}: the answer {text[:40]!r} is none of the {len(texts)} choices")
+    if len(set(found)) > 1:
+        first, other = (f"{LETTERS[one]} ({texts[one][:40]!r})" for one in found)
+        way = "its letter" if text.isdecimal() else "its number, from 0"
+        raise RecordError(f"{row.place}: the answer {text[:40]!r} names two choices, {first} and {other}; write {way}")
+    return found[0]
 
 
 def _parsed(how: Choices, row: Row, question: str, category: str, answer: Any) -> Options | None:

@@ -199,7 +199,7 @@ def _parquet(data: bytes, path: Path) -> _Found:
     from pyarrow import parquet
 
     try:
-        # Without threads: now and then pyarrow aborts the process at its end (exit 134) while one of its own still runs.
+        # Without threads: while one of its own still runs, pyarrow now and then aborts the process at its end.
         table = parquet.ParquetFile(pyarrow.BufferReader(data), pre_buffer=False).read(use_threads=False)
         if table.num_rows > MAX_ROWS:
             raise RecordError(f"{path}: more than {MAX_ROWS} rows")
