@@ -8,12 +8,13 @@ from alignmerge import jsonio
 from alignmerge.errors import UsageError
 from alignmerge.reports.text import number
 from benchmarks.study import cells as files
-from benchmarks.study import figure, tables
+from benchmarks.study import current, figure, tables
 from benchmarks.study.analysis import Cells, Frontier
 from benchmarks.study.cells import Cell
 from benchmarks.study.claims import claims
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS, SKILLS
 from benchmarks.study.tables import OURS, Part, interval, table
+from benchmarks.study.tuning import Tuned
 
 HEAD = """# The study
 
@@ -61,10 +62,11 @@ def render(results: Path) -> tuple[str, dict[str, str]]:
     cells = files.read_all(results)
     if not cells:
         raise UsageError(f"{results}: holds no cell; make some with `run`")
-    tuned = jsonio.read(results / "tuned.json") if (results / "tuned.json").exists() else {"settings": {}}
-    lines, figures = [HEAD, *_what_ran(cells)], {}
+    tuned = Tuned(results / "tuned.json")
+    cells, stale = current.split(cells, tuned)
+    lines, figures = [HEAD, *_what_ran(cells, stale)], {}
     for setting in SETTINGS.values():
-        part = Part.of(setting.name, cells, list(METHODS))
+        part = Part.of(setting.name, cells, list(METHODS), [one for one, _ in stale])
         if part is None:
             continue
         lines += [f"## {setting.title}", ""]
@@ -73,39 +75,66 @@ def render(results: Path) -> tuple[str, dict[str, str]]:
         drawn, found = _frontier(setting.name, swept)
         lines += found
         figures |= drawn
-    lines += _tuning(tuned)
+    lines += _tuning(tuned.value)
     return "\n".join(lines).rstrip("\n") + "\n", figures
 
 
-def _what_ran(cells: Sequence[Cell]) -> list[str]:
+def _what_ran(cells: Sequence[Cell], stale: Sequence[tuple[Cell, str]]) -> list[str]:
     rows = []
+    every = [*cells, *(one for one, _ in stale)]
     for setting in SETTINGS:
-        own = {(one.kind, one.method, one.seed, one.set) for one in cells if one.setting == setting}
-        if not own:
-            rows.append([setting, "every method, control and frontier", "not run"])
-            continue
-        for label, method in METHODS.items():
-            reason = method.undefined.get(setting)
-            wanted = [("merge", label, seed, name) for seed in SEEDS for name in SETS]
-            made = sum(key in own for key in wanted)
-            rows.append([setting, label, f"not defined: {reason}" if reason else f"{made} of {len(wanted)}"])
-        for label in CONTROLS:
-            made = sum(one[:2] == ("control", label) for one in own)
-            rows.append([setting, f"control {label}", f"{made}" if made else "not run"])
-        for name in FAMILIES:
-            made = sum(one[0] == "frontier" and one[1].startswith(f"{name}.") for one in own)
-            rows.append([setting, f"frontier {name}", f"{made} of {len(FAMILIES[name].points) * len(SEEDS)}"])
-    machines = sorted({str(one.made["machine"]) for one in cells})
-    limits = sorted({one.limit for one in cells if one.kind != "frontier" and one.limit is not None})
-    asked = max(cells, key=lambda one: len(one.suites)).suites
+        own = [one for one in every if one.setting == setting]
+        rows += _counts(setting, own, [one for one, _ in stale])
+    machines = sorted({str(one.made["machine"]) for one in every})
+    limits = sorted({one.limit for one in every if one.limit is not None})
+    asked = max(every, key=lambda one: len(one.suites)).suites
     items = ", ".join(f"{name} {len(one.bits)}" for name, one in asked.items())
     words = [f"Machine: {'; '.join(machines)}. Items: {items}."]
     words += (
         [f"Some cells were asked only the first {limits[0]} items of each suite: a trial, no result."] if limits else []
     )
-    reasons = sorted({f"{name} is {text}" for one in cells for name, text in one.unscored.items()})
+    reasons = sorted({f"{name} is {text}" for one in every for name, text in one.unscored.items()})
     words.append(f"{'; '.join(reasons)}." if reasons else "")
-    return ["## What was run", "", " ".join(words), "", *table(["setting", "what", "cells"], rows)]
+    return ["## What was run", "", " ".join(words), "", *table(["setting", "what", "cells"], rows), *_stale(stale)]
+
+
+def _counts(setting: str, own: Sequence[Cell], stale: Sequence[Cell]) -> list[list[str]]:
+    """How many cells of each row of the design there are."""
+    if not own:
+        return [[setting, "every method, control and frontier", "not run"]]
+    rows = []
+    for label, method in METHODS.items():
+        reason = method.undefined.get(setting)
+        found = [one for one in own if (one.kind, one.method) == ("merge", label)]
+        said = f"not defined: {reason}" if reason else _made(found, stale, len(SEEDS) * len(SETS))
+        rows.append([setting, label, said])
+    for label in CONTROLS:
+        found = [one for one in own if (one.kind, one.method) == ("control", label)]
+        rows.append([setting, f"control {label}", _made(found, stale, len(SEEDS)) if found else "not run"])
+    for name, family in FAMILIES.items():
+        found = [one for one in own if one.kind == "frontier" and one.method.startswith(f"{name}.")]
+        rows.append([setting, f"frontier {name}", _made(found, stale, len(family.points) * len(SEEDS))])
+    return rows
+
+
+def _made(found: Sequence[Cell], stale: Sequence[Cell], wanted: int) -> str:
+    old = sum(one in stale for one in found)
+    return f"{len(found) - old} of {wanted}" + (f", and {old} stale" if old else "")
+
+
+def _stale(stale: Sequence[tuple[Cell, str]]) -> list[str]:
+    """What is different about the stale cells."""
+    if not stale:
+        return []
+    by_reason: dict[str, list[str]] = {}
+    for one, reason in stale:
+        of = f" of set {one.set}" if one.set else ""
+        by_reason.setdefault(f"{one.kind} {one.method}{of}: {reason}", []).append(f"{one.setting} seed {one.seed}")
+    words = (
+        "Stale cells are of an earlier design. They stand in the tables under their own name and are left out of the "
+        "claims and of every comparison:"
+    )
+    return [words, "", *(f"- {what} ({', '.join(where)})." for what, where in by_reason.items()), ""]
 
 
 def _setting(part: Part) -> list[str]:
@@ -117,6 +146,7 @@ def _setting(part: Part) -> list[str]:
         out += ["### Experts", "", *tables.behaviour(part, known, "three")]
     for name in reversed(SETS):
         rows = {label: _of(found, name) for label, found in part.merges.items() if _of(found, name)}
+        rows |= _old([one for one in part.stale if (one.kind, one.set) == ("merge", name)])
         if rows:
             title = f"### Set {name}: {', '.join(SETS[name])}"
             out += [title, "", *tables.behaviour(part, rows, name), *tables.further(part, rows)]
@@ -126,8 +156,9 @@ def _setting(part: Part) -> list[str]:
             out += ["### AlignMerge against the best single expert", "", *tables.single_experts(part)]
     if part.merges:
         out += ["### Drift and refusals", "", *tables.correlations(part)]
-    if part.others:
-        rows = {label: [found[key] for key in sorted(found)] for label, found in part.others.items()}
+    old = _old([one for one in part.stale if one.kind in ("control", "default")])
+    if part.others or old:
+        rows = {label: [found[key] for key in sorted(found)] for label, found in part.others.items()} | old
         why = [f"- {label}: {CONTROLS[label].why}." for label in rows if label in CONTROLS]
         out += ["### Controls, and methods untuned", "", *why, "", *tables.behaviour(part, rows, "three")]
         out += tables.further(part, rows)
@@ -136,6 +167,14 @@ def _setting(part: Part) -> list[str]:
 
 def _of(found: Mapping[tuple[int, str], Cell], experts: str) -> list[Cell]:
     return [found[key] for key in sorted(found) if key[1] == experts]
+
+
+def _old(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Rows of stale cells, under names that say so."""
+    rows: dict[str, list[Cell]] = {}
+    for one in cells:
+        rows.setdefault(f"{one.method} (stale)", []).append(one)
+    return rows
 
 
 def _frontier(setting: str, swept: Sequence[Cell]) -> tuple[dict[str, str], list[str]]:

@@ -19,16 +19,20 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Part:
-    """One setting's cells: its anchor, experts by (seed, name), and merges by label and then (seed, set)."""
+    """One setting's cells: its anchor, experts by (seed, name), and merges by label and then (seed, set).
+
+    stale: cells of an earlier design (see current.py), in none of the others.
+    """
 
     setting: str
     anchor: Cell
     experts: Mapping[tuple[int, str], Cell]
     merges: Mapping[str, Mapping[tuple[int, str], Cell]]
     others: Mapping[str, Mapping[tuple[int, str], Cell]]
+    stale: Sequence[Cell] = ()
 
     @staticmethod
-    def of(setting: str, cells: Sequence[Cell], order: Sequence[str]) -> "Part | None":
+    def of(setting: str, cells: Sequence[Cell], order: Sequence[str], stale: Sequence[Cell] = ()) -> "Part | None":
         """The setting's part; None without its anchor. Methods come in `order`."""
         own = [one for one in cells if one.setting == setting]
         anchor = next((one for one in own if one.kind == "anchor"), None)
@@ -37,7 +41,8 @@ class Part:
         experts = {(one.seed, one.method.removeprefix("expert-")): one for one in own if one.kind == "expert"}
         merges = _by_label([one for one in own if one.kind == "merge"])
         others = _by_label([one for one in own if one.kind in ("control", "default")])
-        return Part(setting, anchor, experts, {key: merges[key] for key in order if key in merges}, others)
+        ordered = {key: merges[key] for key in order if key in merges}
+        return Part(setting, anchor, experts, ordered, others, [one for one in stale if one.setting == setting])
 
 
 def _by_label(cells: Sequence[Cell]) -> dict[str, dict[tuple[int, str], Cell]]:

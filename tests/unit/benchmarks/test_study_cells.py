@@ -8,66 +8,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from alignmerge import jsonio
 from alignmerge.auditor.ask import plan
 from alignmerge.errors import IntegrityError, RecordError, UsageError
-from benchmarks.study import cells, docs, jobs, memory
-from benchmarks.study.__main__ import DOCS, ROOT, arguments
+from benchmarks.study import cells, jobs, memory
+from benchmarks.study.__main__ import ROOT, arguments
 from benchmarks.study.__main__ import main as study
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
-from benchmarks.study.design import CONTROLS, EVALUATIONS, FAMILIES, METHODS, SETS, SETTINGS, SKILLS, recipe_of
+from benchmarks.study.design import CONTROLS, EVALUATIONS, FAMILIES, METHODS, SETS, SETTINGS, recipe_of
 from benchmarks.study.external import CATQA, CATQA_ITEMS, HARMBENCH, XSTEST, StudyPlan, external_suites
 from benchmarks.study.memory import Growth
 from benchmarks.study.tuning import Evaluation, Tuned, best, evaluation, tune
 
-SUITES = (*SKILLS.values(), "refusal", "over_refusal", "harmbench", "xstest_unsafe", "catqa", "xstest_safe")
 
-
-WRONG = {"metric": "m", "items": "i", "bits": "10", "rate": 1.0, "low": 0.1, "high": 1.0}
-
-
-def made(kind: Kind, method: str, seed: int, experts: str, setting: str = "main", **rates: float) -> Cell:
-    """A cell whose bits are drawn with the given rates (0.5 where none is given)."""
-    generator = np.random.default_rng(abs(hash_of(kind, method, seed, experts)) % 2**32)
-    found = {}
-    for suite in SUITES:
-        bits = "".join(map(str, (generator.random(40) < rates.get(suite, 0.5)).astype(int)))
-        found[suite] = Outcome.of("some_rate", [suite, "40"], bits)
-    drift: dict[str, float | str] = {} if kind == "anchor" else {"finite": float(generator.random()), "linear": 0.2}
+def made(kind: Kind, method: str, seed: int, experts: str) -> Cell:
+    suites = {"refusal": Outcome.of("some_rate", ["refusal", "4"], "10-1")}
     return Cell(
-        "key", kind, setting, seed, experts, method, None, None, {"anchor": "a" * 64}, "d", found,
-        {"aqi_log_j": {"value": -1.0}, "degeneration_rate": {"value": 0.1}}, drift, {"merge_seconds": 2.0}, 5.0,
-        dict(cells.NOT_MEASURED), {}, {"machine": "a test"},
+        "key", kind, "main", seed, experts, method, None, None, {"anchor": "a" * 64}, "d", suites, {}, {}, {}, 5.0, {},
+        {}, {"machine": "a test"},
     )  # fmt: skip
-
-
-def hash_of(*parts: Any) -> int:
-    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A small study: two methods over two seeds and all sets, experts, one control, two swept families."""
-    folder = tmp_path / "results"
-    everything = [made("anchor", "anchor", 0, ""), made("frontier", "anchor", 0, "")]
-    for seed in (0, 1):
-        everything += [made("expert", f"expert-{name}", seed, "") for name in SKILLS]
-        for experts in SETS:
-            everything.append(made("merge", "alignmerge", seed, experts, refusal=0.8, harmbench=0.9, over_refusal=0.3))
-            everything.append(made("merge", "ties", seed, experts, refusal=0.2, harmbench=0.1))
-        everything.append(made("control", "one_shot", seed, "three"))
-        everything.append(made("default", "ties-default", seed, "three", refusal=0.1, harmbench=0.1))
-        for name in ("alignmerge", "linear"):
-            everything += [
-                made("frontier", f"{name}.{index}", seed, "three", over_refusal=0.2)
-                for index in range(len(FAMILIES[name].points))
-            ]
-    for one in everything:
-        cells.write(one, folder)
-    return folder
 
 
 def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -233,36 +194,6 @@ def test_growth_is_unscored_where_no_peak_is_kept(monkeypatch: pytest.MonkeyPatc
     assert growth.megabytes is None and growth.reason.startswith("unscored: ")
 
 
-def test_the_page_is_made_from_cells_alone(results: Path, tmp_path: Path) -> None:
-    page = tmp_path / "study.md"
-    assert study(["docs", "--results", str(results), "-o", str(page)]) == 0
-    text = page.read_text()
-    anchor = cells.read(results / "main" / "anchor.json")
-    ours = [cells.read(results / "main" / f"seed{seed}-three-alignmerge.json").rate("refusal") or 0 for seed in (0, 1)]
-    assert f"{sum(ours) / 2:.3f}" in text and f"{anchor.rate('refusal'):.3f}" in text
-    assert "| ties, as it comes | 2 |" in text and "above every baseline as it comes" in text
-    assert "| main | ties | 6 of 9 |" in text and "| main | control one_shot | 2 |" in text
-    assert "unscored: no judge that passed its exam" in text and "nan" not in text.lower()
-    for heading in ("What was to be shown", "Experts", "Set three", "Controls", "Frontier", "Drift and refusals"):
-        assert f"### {heading}" in text
-    assert "## Experts trained from the base" not in text
-    drawing = (tmp_path / "study-frontier-main.svg").read_text()
-    assert drawing.startswith("<svg") and "alignmerge" in drawing and "linear" in drawing
-    for other in results.rglob("*.json"):
-        other.touch()
-    assert docs.render(results) == (text, {"study-frontier-main.svg": drawing})
-
-
-def test_the_committed_page_is_what_the_committed_cells_give() -> None:
-    if not cells.read_all(RESULTS):
-        assert not DOCS.exists(), "docs/study.md has no cells to come from"
-        return
-    text, figures = docs.render(RESULTS)
-    assert DOCS.read_text() == text, "run `python -m benchmarks.study docs`"
-    for name, drawing in figures.items():
-        assert (DOCS.parent / name).read_text() == drawing
-
-
 def test_no_text_or_folder_is_in_the_committed_cells() -> None:
     for path in sorted(RESULTS.rglob("*.json")):
         assert not any(word in path.read_text() for word in ('"prompt"', '"answer"', "/work", "/root/", "/home/")), path
@@ -283,8 +214,3 @@ def test_a_command_line_that_cannot_be_carried_out_says_why(line: list[str], say
         arguments(line)
     assert study(line) == 2
     assert says in capsys.readouterr().err
-
-
-def test_a_page_without_cells_is_refused(tmp_path: Path, capsys: Any) -> None:
-    assert study(["docs", "--results", str(tmp_path)]) == 2
-    assert "holds no cell" in capsys.readouterr().err
