@@ -5,6 +5,7 @@
     |   |-- RecipeError             exit 2   recipe.yaml
     |   `-- PolicyError             exit 2   a policy file
     |-- PolicyFailed                exit 3   the evidence is complete and over budget
+    |   `-- BudgetExceeded          exit 3   a hard budget of a solve's own
     |-- Inconclusive                exit 4   evidence missing, stale, errored or too little
     |-- InputRejected               exit 5
     |   |-- CheckpointError         exit 5   a checkpoint as a whole
@@ -46,6 +47,14 @@ class PolicyFailed(AlignMergeError):
     """Complete evidence shows a budget is exceeded."""
 
     exit_code = 3
+
+
+class BudgetExceeded(PolicyFailed):
+    """A solve ended over its hard budget: `gap` where `limit` was allowed, in the functional's unit."""
+
+    def __init__(self, message: str, *, gap: float, limit: float) -> None:
+        super().__init__(message)
+        self.gap, self.limit = gap, limit
 
 
 class Inconclusive(AlignMergeError):

@@ -107,7 +107,7 @@ def _none_inside(fit: Fit, bench: Workbench, folder: Path, write: Callable[[str]
     record = fit_json(fit, created)
     jsonio.write(folder / FIT, record)  # before the blame, which may fail where every evaluation is in
     if fit.best.binding is not None:
-        spent = spent_by(fit.chosen, bench.merge(fit.chosen))
+        spent = spent_by(fit.chosen, bench.merge(fit.chosen, keep_hard=False))
         write(spent_text(spent))
         record = fit_json(fit, created, spent)
         jsonio.write(folder / FIT, record)

@@ -73,7 +73,7 @@ def conclusion(fit: Fit) -> list[str]:
 def binding_text(budget: Budget) -> str:
     """The budget that is exceeded, and by how much."""
     value, limit = (budget.sign * number for number in (budget.value, budget.limit))
-    over = f"over by {budget.excess:.3g} (n={budget.n})"
+    over = f"over by {budget.excess:.3g}" + (f" (n={budget.n})" if budget.n else "")
     return f"{budget.rule}: {figure(value, (limit,))} where {limit:.4g} is allowed, {over}"
 
 

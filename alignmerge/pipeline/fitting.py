@@ -12,7 +12,7 @@ from statistics import fmean
 
 from alignmerge.auditor.metrics import METRICS
 from alignmerge.auditor.record import AuditRecord
-from alignmerge.errors import PolicyError, PolicyFailed, RecipeError, TensorMismatch
+from alignmerge.errors import BudgetExceeded, PolicyError, RecipeError, TensorMismatch
 from alignmerge.merger.recipe import Recipe, resolve
 from alignmerge.pipeline.audit_plan import DEFAULT_SUITES, AuditPlan
 from alignmerge.pipeline.ranking import SKILLS
@@ -25,6 +25,7 @@ from alignmerge.suites.model import select
 from alignmerge.suites.registry import get_suite
 
 Score = Callable[[Made, AuditRecord], Judged]
+HARD_BUDGET = "parameters.budget"  # what stands in a trace for a rule's id where a solve broke its own
 SMALLEST_UNIT = 1e-6  # of a budget whose bound lies on its value: nothing can be told from no change at all
 
 
@@ -56,8 +57,8 @@ def tune(
         try:
             made = workbench.merge(recipe_at(recipe, point))
             return score(made, workbench.audit(made))
-        except PolicyFailed as error:  # a hard budget of the solve's own does not hold here; it may elsewhere
-            return Judged(None, problem=str(error))
+        except BudgetExceeded as error:  # it may hold elsewhere
+            return Judged(None, (Budget(HARD_BUDGET, error.gap, error.limit),), problem=str(error))
         except (RecipeError, TensorMismatch) as error:
             if len(tried) == 1:
                 raise

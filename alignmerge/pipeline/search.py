@@ -108,7 +108,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Judged:
-    """What an objective says of one merge. `problem` is why it cannot be judged; it then is no candidate at all."""
+    """What an objective says of one merge. `problem` is why it cannot be judged; it then is no candidate at all.
+
+    Beside a problem `budgets` has the hard one that the merge's own solve broke, so that the nearest can be told.
+    """
 
     skill: float | None
     budgets: tuple[Budget, ...] = ()
@@ -148,8 +151,8 @@ class Evaluation:
 
     @property
     def violation(self) -> float:
-        """Sum of the binding budgets' violations; infinite where it could not be judged."""
-        if self.judged.problem is not None:
+        """Sum of the binding budgets' violations; infinite where nothing was measured."""
+        if self.judged.problem is not None and not self.budgets:
             return math.inf
         return math.fsum(one.violation for one in self.budgets if one.binds)
 
@@ -176,11 +179,15 @@ class Search:
 
 
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The one of highest skill among the feasible; without any, the one of least violation. The first of equals."""
+    """The one of highest skill among the feasible; without any, the one of least violation. The first of equals.
 
-    def key(one: Evaluation) -> tuple[bool, float, float, int]:
+    Those that could be judged come before those that broke a hard budget of their own, whose unit is another.
+    """
+
+    def key(one: Evaluation) -> tuple[bool, bool, float, float, int]:
         skill = -math.inf if one.skill is None else one.skill
-        return not one.feasible, 0.0 if one.feasible else one.violation, -skill, one.number
+        unjudged = one.judged.problem is not None
+        return not one.feasible, unjudged, 0.0 if one.feasible else one.violation, -skill, one.number
 
     return min(evaluations, key=key)
 

@@ -81,8 +81,8 @@ class Workbench:
         found = next(expert for expert in self.inputs.experts if expert.name == name)
         return self._bench.audit(self._bench.engine(found), found.digest, name)
 
-    def merge(self, recipe: Recipe) -> Made:
-        """The merge of `recipe`, whose anchor and experts are the workbench's.
+    def merge(self, recipe: Recipe, *, keep_hard: bool = True) -> Made:
+        """The merge of `recipe`, whose anchor and experts are the workbench's; keep_hard: see Materials.
 
         Raises:
             RecipeError: they are others. Others: see merge_in_memory.
@@ -92,7 +92,10 @@ class Workbench:
         if recipe.anchor != self.recipe.anchor or not same:
             raise RecipeError("the recipe has another anchor or other experts than the workbench")
         account: dict[str, Any] = {}
-        tensors = merge_in_memory(recipe, materials=self.materials(recipe), account=account)
+        materials = self.materials(recipe)
+        if isinstance(materials, Materials):
+            materials = replace(materials, keep_hard=keep_hard)
+        tensors = merge_in_memory(recipe, materials=materials, account=account)
         return Made(recipe, tensors, account)
 
     def materials(self, recipe: Recipe) -> Materials | Gathered | None:

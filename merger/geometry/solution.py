@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignmerge.errors import PolicyFailed
+from alignmerge.errors import BudgetExceeded
 from alignmerge.merger.geometry import descent, solver
 from alignmerge.merger.geometry.budget import Budget, Form, noise_note
 from alignmerge.merger.geometry.chart import Chart, make_chart
@@ -78,6 +78,7 @@ def solve(
     knobs: Knobs,
     ladder: Ladder,
     fit: FrameFit | None,
+    keep_hard: bool = True,
 ) -> Solution:
     """The solution. `load` gives a model that holds the mixture, in any dtype; `mixture` its linear weights, float32.
 
@@ -86,14 +87,15 @@ def solve(
     Raises:
         RecipeError: an unknown functional or metric, no rows, or none that the chosen metric can be estimated on.
         NoBudget: a hard budget, and no functional that can tell the anchor from a weakened one.
-        PolicyFailed: a hard budget that does not hold at the end.
+        BudgetExceeded: a hard budget that does not hold at the end, where `keep_hard`.
     """
     with fixed_threads(knobs.threads):
         chosen = _functional(calibration, knobs, ladder, fit)
         model = load()
         work = _Work(model, mixture, calibration, knobs, chosen)
         lines, ended = work.run()
-        _keep_hard(work.budget)
+        if keep_hard:
+            _check_hard(work.budget)
         functional = chosen.functional
         after = None if functional is None else functional.value(model)._asdict()
     say(f"AlignMerge: {ended}")
@@ -113,13 +115,15 @@ def solve(
     return Solution(work.weights, account)
 
 
-def _keep_hard(budget: Budget) -> None:
+def _check_hard(budget: Budget) -> None:
     if budget.form != "hard" or not budget.on or budget.gap is None or budget.holds(budget.gap):
         return
-    raise PolicyFailed(
+    raise BudgetExceeded(
         f"budget: {budget.functional} of the solved merge is {budget.gap:.4f} {budget.unit} from the anchor's, over "
         f"the hard limit of {budget.limit:g} by {budget.gap - budget.limit:.4f}; raise parameters.budget, steps or "
-        f"alignment_share, or lower scale"
+        f"alignment_share, or lower scale",
+        gap=budget.gap,
+        limit=budget.limit,
     )
 
 

@@ -29,12 +29,14 @@ class Materials:
 
     The model is computed in the dtype that `load` chooses; it must be the one the rows were measured in. `ladder` leads
     from the anchor to weaker models and `fit` makes AQI's frame: the validity gate of the budget asks for them.
+    keep_hard: False for a merge that is only looked at, though it is over its hard budget.
     """
 
     calibration: "Calibration"
     load: "Callable[[Mapping[str, Tensor]], Any]"
     ladder: "Ladder"
     fit: "FrameFit | None" = None
+    keep_hard: bool = True
 
 
 def prepare(view: View, knobs: Knobs) -> "Solution":
@@ -54,6 +56,7 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         _knobs(knobs, view.seed),
         materials.ladder,
         materials.fit,
+        materials.keep_hard,
     )
 
 

@@ -65,6 +65,17 @@ def test_choices_share_the_axis_equally(place: float, value: str) -> None:
     assert CURVE.value(CURVE.place(value)) == value
 
 
+def test_a_merge_over_its_own_hard_budget_comes_after_what_could_be_judged() -> None:
+    hard = [
+        Evaluation(number, "spread", {}, Judged(None, (Budget("parameters.budget", gap, 0.1),), problem="over"))
+        for number, gap in ((1, 0.4), (2, 0.2))
+    ]
+    broken, judged = evaluation(3, None), evaluation(4, 0.5, 9.0)
+    assert best_of([*hard, broken]) is hard[1]
+    assert best_of([*hard, broken, judged]) is judged
+    assert best_of([broken]) is broken and broken.binding is None
+
+
 def test_a_log_axis_is_even_in_ratios() -> None:
     assert LAMBDA.value(0.5) == pytest.approx(math.sqrt(0.5 * 50.0))
     assert SCALE.value(0.5) == pytest.approx(0.7)

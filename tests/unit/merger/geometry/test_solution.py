@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignmerge import jsonio
-from alignmerge.errors import PolicyFailed
+from alignmerge.errors import BudgetExceeded
 from alignmerge.merger.geometry import descent, solver
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import ALIGNMENT, Row, measure
@@ -130,13 +130,14 @@ def test_a_limit_does_not_change_its_unit_with_its_functional(
 def test_a_hard_budget_that_does_not_hold_ends_the_solve(given: Problem) -> None:
     asked = knobs(budget=1e-6, budget_form="hard", steps=1)
     with pytest.raises(
-        PolicyFailed, match=r"own-answers .* nats per token .* hard limit of 1e-06 by 0\.\d{4}; raise"
+        BudgetExceeded, match=r"own-answers .* nats per token .* hard limit of 1e-06 by 0\.\d{4}; raise"
     ) as why:
         solved(given, asked)
     assert why.value.exit_code == 3
+    assert why.value.limit == 1e-6 < why.value.gap
     assert "\n" not in str(why.value)
     nothing = replace(asked, descent=replace(asked.descent, steps=0), restore=replace(asked.restore, steps=0))
-    with pytest.raises(PolicyFailed, match="parameters.budget"):
+    with pytest.raises(BudgetExceeded, match="parameters.budget"):
         solved(given, nothing)
     assert solved(given, replace(asked, budget=100.0)).account["budget"]["form"] == "hard"
     soft = solved(given, replace(asked, budget_form="soft")).account  # which may end over budget
