@@ -8,16 +8,27 @@ from benchmarks.study.analysis import SHARES, Curve
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 560, 20, 350
 # Told apart without colour too: each family has its own dash.
-STYLES = (("#1f5fa8", ""), ("#b3541e", "7 4"), ("#3d7a3d", "2 3"), ("#7a3d7a", "10 3 2 3"), ("#555555", "1 4"))
+STYLES = (
+    ("#1f5fa8", ""),
+    ("#b3541e", "7 4"),
+    ("#3d7a3d", "2 3"),
+    ("#7a3d7a", "10 3 2 3"),
+    ("#555555", "1 4"),
+    ("#8a6d00", "12 3 2 3 2 3"),
+)
 
 
 def frontier(curves: Mapping[str, Curve]) -> str:
-    """The drawing as text; families in the order given."""
+    """The drawing as text; families in the order given.
+
+    Raises:
+        ValueError: more families than styles.
+    """
     every = [value for one in curves.values() for value in (*one.low, *one.high)]
     low, high = _ends(every)
     parts = [*_axes(low, high)]
     labels: list[tuple[float, str, str]] = []
-    for (name, curve), (colour, dash) in zip(curves.items(), STYLES, strict=False):
+    for (name, curve), (colour, dash) in zip(curves.items(), STYLES[: len(curves)], strict=True):
         band = [*zip(SHARES, curve.low, strict=True), *reversed(list(zip(SHARES, curve.high, strict=True)))]
         parts.append(f'<polygon points="{_points(band, low, high)}" fill="{colour}" fill-opacity="0.12"/>')
         line = _points(list(zip(SHARES, curve.skill, strict=True)), low, high)

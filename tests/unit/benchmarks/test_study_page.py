@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.study import cells, current, docs, jobs
+from benchmarks.study import cells, current, docs, figure, jobs
 from benchmarks.study.__main__ import DOCS
 from benchmarks.study.__main__ import main as study
+from benchmarks.study.analysis import SHARES, Curve
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SETS, SKILLS
 from benchmarks.study.tuning import Evaluation, Tuned
@@ -122,6 +123,16 @@ def test_the_scale_of_a_control_that_is_as_far_as_another_is_found_not_designed(
     assert one.recipe is not None
     found = replace(one, recipe={**one.recipe, "parameters": {**one.recipe["parameters"], "scale": 0.4321}})
     assert current.split([found], Tuned(results / "tuned.json")) == ([found], [])
+
+
+def test_every_family_of_the_design_is_drawn() -> None:
+    level = (0.5,) * len(SHARES)
+    curves = dict.fromkeys(FAMILIES, Curve(level, level, level, (), 0))
+    drawn = figure.frontier(curves)
+    assert drawn.count("<polyline") == len(FAMILIES) == len(set(figure.STYLES))
+    assert all(f">{name}</text>" in drawn for name in FAMILIES)
+    with pytest.raises(ValueError, match="zip"):
+        figure.frontier({**curves, "one more": curves["linear"]})
 
 
 def test_the_committed_page_is_what_the_committed_cells_give() -> None:
