@@ -43,7 +43,7 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         layers = merged_linears(model)
         rows = [row for pair in pairs for row in pair]
         shared = {"damping": knobs["damping"], "seed": view.seed, "pad": calibration.pad}
-        chart = make_chart(knobs["metric"], model, rows, layers, **shared)
+        chart = make_chart(knobs["metric"], model, rows, layers, **shared, model_digest=_digest(model, knobs))
         subspace = alignment_subspace(model, given, chart, pad=calibration.pad, rank=knobs["rank"] or None)
         tiles = {name: view.tile(name) for name in layers}
         delta = {name: task_arithmetic.merge(tile, None, knobs) - tile.anchor for name, tile in tiles.items()}
@@ -53,6 +53,15 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
             done = equal_removal(random_subspace(subspace, view.seed), delta, done.removed)
     weights = {name: tile.anchor + done.delta[name] for name, tile in tiles.items()}
     return Solution(weights, _account(calibration.digest, subspace, done, len(given.rows), knobs))
+
+
+def _digest(model: Any, knobs: Knobs) -> str | None:
+    """Names the anchor's weights where a chart depends on them, so that its Fisher is kept and found again."""
+    from alignmerge.merger.reference import tensor_digest
+
+    if knobs["metric"] == "identity":
+        return None
+    return tensor_digest({name: value.detach().cpu() for name, value in model.named_parameters()})
 
 
 def _account(digest: str, subspace: Any, done: Any, rows: int, knobs: Knobs) -> dict[str, Any]:

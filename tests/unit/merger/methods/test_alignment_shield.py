@@ -91,3 +91,19 @@ def test_no_answered_pair_is_refused(family: Path) -> None:
     bare = Materials(Calibration(materials.calibration.rows, (), 0), materials.load, materials.ladder)
     with pytest.raises(RecipeError, match="no matched pair"):
         merge_tensors("alignment_shield", anchor, experts, parameters={"threads": 1}, materials=bare)
+
+
+@pytest.mark.parametrize("metric", ["fisher", "kfac"])
+def test_the_chart_at_the_anchor_is_made_once(metric: str, family: Path, empty_cache: Path) -> None:
+    first = run(family, metric=metric)
+    (kept,) = (empty_cache / "charts").glob("*.safetensors")
+    file = kept.stat().st_ino
+    again = run(family, metric=metric, damping=0.3, strength=1e6)
+    assert list((empty_cache / "charts").glob("*.safetensors")) == [kept]
+    assert kept.stat().st_ino == file
+    assert all(torch.equal(first[name], value) for name, value in again.items())
+
+
+def test_the_identity_keeps_nothing(family: Path, empty_cache: Path) -> None:
+    run(family)
+    assert not list(empty_cache.rglob("charts/*"))
