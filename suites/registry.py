@@ -16,7 +16,7 @@ from alignmerge.suites import (
 )
 from alignmerge.suites.definition import ready
 from alignmerge.suites.model import Suite
-from alignmerge.suites.sources import is_file, open_suite
+from alignmerge.suites.sources import is_file, open_suite, refuse_data
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
@@ -43,6 +43,7 @@ def get_suite(name: str, data: Mapping[str, str] | None = None) -> Suite:
         RecordError, IntegrityError, StorageError, EndpointError: its data is not what it should be, or not there.
     """
     if name in SUITES:
+        refuse_data(name, data or {}, "the suite brings its items")
         return SUITES[name]
     if name in ready() or is_file(name):
         suite = open_suite(name, data or {})

@@ -34,7 +34,7 @@ def open_suite(name: str, data: Mapping[str, str]) -> Suite:
         StorageError, EndpointError: the rows cannot be read.
     """
     if Path(name).suffix in ENDINGS:
-        return _plain_file(Path(name))
+        return _plain_file(Path(name), data)
     path = ready().get(name, Path(name))
     definition = load_definition(path)
     table, origin = _rows(definition, path, data)
@@ -63,16 +63,28 @@ def _rows(definition: Definition, path: Path, data: Mapping[str, str]) -> tuple[
     return hub_table(hub, revision), f"hf:{hub.id}@{revision}"
 
 
-def _plain_file(path: Path) -> Suite:
+def refuse_data(name: str, data: Mapping[str, str], why: str) -> None:
+    """Nothing, where `data` says nothing of the suite called `name`.
+
+    Raises:
+        UsageError: it names rows, or worked examples, that would not be read.
+    """
+    for key in (name, f"{name}.shots"):
+        if key in data:
+            raise UsageError(f"--data {key}={data[key]}: {why}; leave it out, or ask a definition (docs/suites.md)")
+
+
+def _plain_file(path: Path, data: Mapping[str, str]) -> Suite:
     """Rows with the columns `prompt`, optionally `id` and `category`, and what says how answers are read.
 
     `choices` and `answer`: by likelihood. `constraints`: format constraints. `answer`: the expected answer or number.
     None of them: only what every suite is read for, and graders.
     """
-    table = read_table(path)
     name = re.sub(r"[^a-z0-9_-]+", "_", path.stem.lower()).strip("_-")
     if not NAME.fullmatch(name):
         raise UsageError(f"{path}: rename the file: a suite is called 1 to 64 of a-z, 0-9, _ and -")
+    refuse_data(name, data, f"the suite is the rows of {path.name}")
+    table = read_table(path)
     columns = set(table.rows[0].values) if table.rows else set()
     scorer = next((kind for key, kind in _READ_BY.items() if key in columns), "graders")
     reference = {"answer": "answer"} if scorer in ("choices", "match") else {}

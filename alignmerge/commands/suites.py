@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from alignmerge import jsonio
+from alignmerge.errors import UsageError
 from alignmerge.suites.model import SPLITS, Suite, items_digest
 from alignmerge.terminal import printable
 
@@ -57,9 +58,11 @@ def show(name: str, data: tuple[str, ...], split: str, count: int, as_json: bool
     given = dict(parse_data(data))
     if name in ready():
         show_definition(ready()[name], as_json and not given)
-        if name not in given:
+        if not given:
             return
     suite = get_suite(name, given)
+    if stray := [key for key in given if key.removesuffix(".shots") != suite.name]:
+        raise UsageError(f"--data {stray[0]}: the suite shown is {suite.name}; write --data {suite.name}=PATH")
     chosen = next(known for known in SPLITS if known == split)
     row = describe(suite)
     first = suite.items(chosen)[:count]

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from alignmerge.auditor.metrics import METRICS
-from alignmerge.errors import EndpointError, RecordError, StorageError, UsageError
-from alignmerge.pipeline.audit_plan import AuditPlan
+from alignmerge.errors import RecordError, UsageError
 from alignmerge.suites.definition import GRADED, Definition, load_definition, ready
 from alignmerge.suites.model import Item, Suite
 from alignmerge.suites.registry import SUITES, get_suite
-from alignmerge.suites.sources import parse_data
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 HEAD = "schema: alignmerge.suite/1\nname: mine\nsummary: Mine.\nmax_new_tokens: 8\n"
@@ -231,14 +229,6 @@ def test_a_file_may_not_take_a_shipped_name(tmp_path: Path) -> None:
         get_suite(str(path))
 
 
-def test_data_for_a_suite_that_is_not_asked_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no suite of that name is asked"):
-        AuditPlan(suites=("refusal",), data=parse_data((f"gsm8k={write(tmp_path)}",))).resolved()
-    for wrong in ("gsm8k", "=x", "a="):
-        with pytest.raises(UsageError, match="write NAME=PATH"):
-            parse_data((wrong,))
-
-
 @pytest.mark.parametrize("name", ready())
 def test_a_ready_definition_is_sound_and_asks_for_its_data(name: str) -> None:
     one: Definition = load_definition(ready()[name])
@@ -249,22 +239,6 @@ def test_a_ready_definition_is_sound_and_asks_for_its_data(name: str) -> None:
     assert all(metric in known for metric in (*(f"{metric}@{name}" for metric in one.use.metrics), *one.graded))
     with pytest.raises(UsageError, match=f"--data {name}="):
         get_suite(name)
-
-
-@pytest.mark.parametrize(
-    ("reference", "error", "message"),
-    [
-        ("hf:openai/gsm8k@main", UsageError, "the commit in 40 hexadecimal digits"),
-        (f"hf:other/set@{'a' * 40}", UsageError, "the definition is of openai/gsm8k"),
-        (f"hf:openai/gsm8k@{'a' * 40}", EndpointError, "cannot be loaded .*--data NAME=PATH"),
-        ("nowhere.jsonl", UsageError, "no such file"),
-        ("nowhere.xlsx", UsageError, "a suite's data is a file ending in"),
-    ],
-)
-def test_a_hub_reference_offline_and_missing_files(reference: str, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        get_suite("gsm8k", {"gsm8k": reference})
-    assert EndpointError.exit_code == StorageError.exit_code == 6
 
 
 def test_listing_suites_loads_no_library() -> None:

@@ -41,3 +41,11 @@ def test_unknown_suite_names_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["suites", "show", "refusl"])
     assert isinstance(result.exception, UsageError)
     assert "refusal" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["refusal", "gsm8k"])
+def test_data_of_another_suite_is_refused(name: str) -> None:
+    for key in ("mmlu", f"{name}.shots"):
+        result = CliRunner().invoke(cli, ["suites", "show", name, "--data", f"{key}=nowhere.csv"])
+        assert isinstance(result.exception, UsageError)
+        assert name in str(result.exception)
