@@ -130,7 +130,7 @@ def _ids(value: Any) -> TypeGuard[list[int]]:
 
 def _logprob(row: Any, token: int, where: str) -> float:
     told = row.get(str(token)) if isinstance(row, Mapping) else None
-    value = told.get("logprob") if isinstance(told, Mapping) else None
-    if not isinstance(value, int | float):
+    value: Any = told.get("logprob") if isinstance(told, Mapping) else None
+    if type(value) not in (int, float) or not math.isfinite(value):
         raise EndpointError(f"{where}: the server does not tell the likelihood of a prompt's tokens")
     return float(value)
