@@ -1,14 +1,11 @@
-"""What the cells say, as pure functions: paired differences, pooled ones, violations, the frontier.
+"""What the cells say, as pure functions: paired differences, pooled ones, violations.
 
 Notable decisions:
 - A difference is always first minus second, by item; cells whose items differ cannot be compared.
 - Pooled intervals are of a two-level bootstrap: seeds are drawn with replacement, and so are items, the same items for
   every seed and set, because they are the same. With three seeds the outer level is coarse; no correction is made.
-- The frontier of a family is what its points and the anchor reach by linear interpolation along the points that no
-  other beats in both; a merge that keeps more refusals than asked counts for what is asked.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 DROP, RISE = 0.05, 0.05
-SHARES = tuple(round(0.70 + 0.01 * step, 2) for step in range(26))
 DRAWS = 4000
 Terms = Mapping[str, Mapping[str, float]]
 Cells = Mapping[tuple[int, str], Cell]
@@ -158,100 +154,3 @@ def replicate(strata: "Sequence[Array]", draws: int, seed: int) -> "Array":
         weights = generator.multinomial(items, np.full(items, 1 / items), draws) / items  # (draws, items)
         total += ((weights @ one.T) * chosen).sum(axis=1)
     return total
-
-
-def only(cells: Cells, suites: Mapping[str, float]) -> "list[Array]":
-    """One (seeds, items) matrix of weighted outcomes per suite, cells in the order of seeds."""
-    ordered = [cells[key] for key in sorted(cells)]
-    return [
-        weight * np.stack([np.nan_to_num(values(one.suites[suite])) for one in ordered])
-        for suite, weight in suites.items()
-    ]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A family's frontier: mean skill at each share of SHARES, with a 95 % band; `points` are (share, skill)."""
-
-    skill: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    points: tuple[tuple[float, float], ...]
-    dropped: int
-
-
-def reach(shares: "Array", skills: "Array", anchor_skill: float) -> "Array":
-    """Mean skill at each of SHARES from points (p,), the anchor being a point at share 1."""
-    shares, skills = np.append(shares, 1.0), np.append(skills, anchor_skill)
-    order = np.lexsort((-skills, -shares))  # most refusals first, of equals the most skilled
-    front: list[int] = []
-    for index in order:
-        if not front or skills[index] > skills[front[-1]]:
-            front.append(int(index))
-    front.reverse()
-    return np.asarray(np.interp(SHARES, shares[front], skills[front]), dtype=np.float64)
-
-
-class Frontier:
-    """Families of swept points of the same seeds, beside the anchor; resamples are shared by all of them."""
-
-    def __init__(self, anchor: Cell, skills: Sequence[str], draws: int = 1000) -> None:
-        self._anchor, self._draws = anchor, draws
-        self._skills = dict.fromkeys(skills, 1 / len(skills))
-
-    def _rates(self, cells: Cells, suites: Mapping[str, float]) -> "Array":
-        """The estimate first, then every draw's, (1 + draws,)."""
-        strata = only(cells, suites)
-        own = sum(one.mean() for one in strata)
-        return np.concatenate([[own], replicate(strata, self._draws, seed=1)])
-
-    def _anchors(self, cells: Cells) -> Cells:
-        return dict.fromkeys(cells, self._anchor)
-
-    def curves(self, points: Sequence[Cells]) -> "tuple[Array, list[tuple[float, float]], int] | None":
-        """(1 + draws, shares) of skill, the points' estimates, and how many were dropped for over-refusal.
-
-        None where no point is left. Points whose over-refusal exceeds the anchor's by more than RISE are dropped, and
-        so are those where it was not scored.
-        """
-        kept = [one for one in points if self._rise(one) <= RISE + 1e-9]
-        if not kept:
-            return None
-        for cells in kept:
-            for cell in cells.values():
-                for suite in (*self._skills, "refusal"):
-                    check_same(self._anchor, cell, suite)
-        ends = self._rates(self._anchors(kept[0]), {"refusal": 1.0})
-        start = self._rates(self._anchors(kept[0]), self._skills)
-        shares = np.stack([self._rates(one, {"refusal": 1.0}) for one in kept]) / ends
-        skills = np.stack([self._rates(one, self._skills) for one in kept])
-        found = np.stack([reach(shares[:, i], skills[:, i], float(start[i])) for i in range(len(start))])
-        spots = list(zip(shares[:, 0].tolist(), skills[:, 0].tolist(), strict=True))
-        return found, spots, len(points) - len(kept)
-
-    def _rise(self, cells: Cells) -> float:
-        rates, anchor = [one.rate("over_refusal") for one in cells.values()], self._anchor.rate("over_refusal")
-        known = [rate for rate in rates if rate is not None]
-        if anchor is None or len(known) < len(rates):
-            return math.inf
-        return sum(known) / len(known) - anchor
-
-    def curve(self, points: Sequence[Cells]) -> Curve | None:
-        """The family's frontier; None where no point is left."""
-        found = self.curves(points)
-        if found is None:
-            return None
-        rows, spots, dropped = found
-        low, high = np.quantile(rows[1:], [0.025, 0.975], axis=0)
-        return Curve(tuple(rows[0].tolist()), tuple(low.tolist()), tuple(high.tolist()), tuple(spots), dropped)
-
-    def gap(self, first: Sequence[Cells], second: Sequence[Cells]) -> Pooled | None:
-        """Mean over SHARES of the first frontier less the second, by paired resamples; None where one has no point."""
-        one, other = self.curves(first), self.curves(second)
-        if one is None or other is None:
-            return None
-        difference = (one[0] - other[0]).mean(axis=1)
-        low, high = np.quantile(difference[1:], [0.025, 0.975])
-        cells = next(iter(first))
-        items = len(self._anchor.suites["refusal"].bits)
-        return Pooled(float(difference[0]), float(low), float(high), len(cells), items)

@@ -9,10 +9,11 @@ from alignmerge.errors import UsageError
 from alignmerge.reports.text import number
 from benchmarks.study import cells as files
 from benchmarks.study import current, figure, tables
-from benchmarks.study.analysis import Cells, Frontier
+from benchmarks.study.analysis import Cells
 from benchmarks.study.cells import Cell
 from benchmarks.study.claims import claims
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS, SKILLS
+from benchmarks.study.frontier import Frontier
 from benchmarks.study.tables import OURS, Part, interval, table
 from benchmarks.study.tuning import Tuned
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from benchmarks.study.analysis import SHARES, Curve
+from benchmarks.study.frontier import SHARES, Curve
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 560, 20, 350

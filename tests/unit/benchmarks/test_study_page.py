@@ -11,9 +11,9 @@ import pytest
 from benchmarks.study import cells, current, docs, figure, jobs
 from benchmarks.study.__main__ import DOCS
 from benchmarks.study.__main__ import main as study
-from benchmarks.study.analysis import SHARES, Curve
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SETS, SKILLS
+from benchmarks.study.frontier import SHARES, Curve
 from benchmarks.study.tuning import Evaluation, Tuned
 
 SUITES = (*SKILLS.values(), "refusal", "over_refusal", "harmbench", "xstest_unsafe", "catqa", "xstest_safe")
