@@ -17,6 +17,7 @@ from typing import Any, Literal
 from alignmerge.errors import RecipeError, TensorMismatch
 
 Form = Literal["soft", "hard"]
+DEFAULT_LIMIT = 0.15  # of own-answers, in nats per token
 FORMS: tuple[Form, ...] = ("soft", "hard")
 
 
@@ -97,14 +98,14 @@ class Budget:
         return {**vars(self), "weight": self.weight(), "binding": self.binding}
 
 
-def noise_note(budget: Budget, noise: float) -> str | None:
+def noise_note(budget: Budget, noise: float, where: str) -> str | None:
     """The line that says a budget asks for more than the functional can tell, or None where it does not.
 
-    noise: the functional's own, two standard errors at the anchor.
+    noise: the functional's own, two standard errors at the model that `where` names.
     """
     if not budget.on or budget.limit >= noise:
         return None
     return (
         f"budget {budget.limit:g} {budget.unit} on {budget.functional} is below its own noise of {noise:.4f} "
-        f"(two standard errors at the anchor)"
+        f"(two standard errors at the {where})"
     )

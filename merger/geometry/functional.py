@@ -57,8 +57,11 @@ class AlignmentFunctional(Protocol):
         ...
 
     @property
-    def noise(self) -> float:
-        """Two bootstrap standard errors over items, at the anchor: a budget below it asks for more than is known."""
+    def noise(self) -> float | None:
+        """Two bootstrap standard errors over items, at the anchor: a budget below it asks for more than is known.
+
+        None where every item is 0 at the anchor by construction, so that nothing is known of its spread there.
+        """
         ...
 
     def value(self, model: Any) -> Estimate:
@@ -91,16 +94,12 @@ class OwnAnswers:
     name = "own-answers"
     unit = "nats per token"
     anchor = 0.0
+    noise = None
 
     def __init__(self, rows: Sequence[Row], pad: int, chunk: int = 16) -> None:
         if len(rows) < 2:
             raise RecipeError("calibration: fewer than two held-out answers of the anchor; an interval needs two")
         self._rows, self._pad, self._chunk = tuple(rows), pad, chunk
-
-    @property
-    def noise(self) -> float:
-        own = torch.tensor([row.log_likelihood for row in self._rows], dtype=torch.float64)
-        return 2 * float(resampling.means(own).std())
 
     def residuals(self, model: Any, items: Sequence[Row]) -> Tensor:
         batch = collate(items, self._pad)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from alignmerge.errors import BudgetExceeded
 from alignmerge.merger.geometry import descent, solver
-from alignmerge.merger.geometry.budget import Budget, Form, noise_note
+from alignmerge.merger.geometry.budget import DEFAULT_LIMIT, Budget, Form, noise_note
 from alignmerge.merger.geometry.chart import Chart, make_chart
-from alignmerge.merger.geometry.functional import AlignmentFunctional
+from alignmerge.merger.geometry.functional import AlignmentFunctional, Estimate
 from alignmerge.merger.geometry.functionals.aqi import FrameFit
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Merit, Weights
@@ -147,8 +147,16 @@ def _limit(knobs: Knobs, functional: AlignmentFunctional | None) -> float:
             f"parameters.budget: {knobs.budget:g} was stated for {knobs.functional}, which is not used here; state it "
             f"for functional: {functional.name}, in {functional.unit}"
         )
+    if functional.noise is None:
+        say(f"budget: its limit is now the default of {functional.name}, {DEFAULT_LIMIT:g} {functional.unit}")
+        return DEFAULT_LIMIT
     say(f"budget: its limit is now {functional.name}'s own noise, {functional.noise:.4g} {functional.unit}")
     return functional.noise
+
+
+def _noise(functional: AlignmentFunctional, mixture: Estimate) -> tuple[float, str]:
+    """Two standard errors of the functional, and at which model: the mixture where the anchor's own value is fixed."""
+    return ((mixture.high - mixture.low) / 2, "mixture") if functional.noise is None else (functional.noise, "anchor")
 
 
 class _Work:
@@ -164,12 +172,15 @@ class _Work:
         self.budget = Budget(limit, strength, knobs.budget_form)
         if functional is not None:
             self.budget = replace(self.budget, functional=functional.name, unit=functional.unit)
-        if functional is not None and (note := noise_note(self.budget, functional.noise)):
-            say(note)
         held_out = (*calibration.validation, *calibration.skill_validation)
         self._merit = Merit(held_out, functional, knobs.weights, limit, kind=knobs.residual, pad=calibration.pad)
         self._trust = Trust(held_out, knobs.trust, calibration.pad)
-        self.before = None if functional is None else functional.value(model)._asdict()
+        self.before: dict[str, Any] | None = None
+        if functional is not None:
+            before = functional.value(model)
+            self.before = before._asdict()
+            if note := noise_note(self.budget, *_noise(functional, before)):
+                say(note)
         self.weights: Mapping[str, Tensor] = mixture
 
     def run(self) -> tuple[list[dict[str, Any]], str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignmerge.errors import RecipeError
+from alignmerge.merger.geometry.budget import DEFAULT_LIMIT
 from alignmerge.merger.methods import task_arithmetic
 from alignmerge.merger.methods.base import Knobs, MergeMethod, Parameter, Tile, View
 from alignmerge.merger.methods.coefficients import as_sum
@@ -121,7 +122,9 @@ ALIGNMERGE = MergeMethod(
         _number("lambda_align", 1.0, "Weight of the distance to the anchor where alignment is at stake.", 0.0, 1e6),
         _number("lambda_skill", 1.0, "Weight of the distance to each expert in its domain.", 0.0, 1e6),
         _number("lambda_bud", 10.0, "Strength of the budget on the alignment functional; 0: none.", 0.0, 1e6),
-        _number("budget", 0.15, "Largest validation gap, in the functional's unit (nats per token).", 0.0, 100.0),
+        _number(
+            "budget", DEFAULT_LIMIT, "Largest validation gap, in the functional's unit (nats per token).", 0.0, 100.0
+        ),
         Parameter("budget_form", "choice", "soft", "A penalty, or a limit that must hold.", choices=("soft", "hard")),
         Parameter(
             "functional",

@@ -85,9 +85,10 @@ def test_what_the_budget_says() -> None:
 
 
 def test_a_budget_below_the_noise_is_said_to_be_so() -> None:
-    assert "below its own noise of 0.2000" in str(noise_note(Budget(0.1, 1.0), 0.2))
-    assert noise_note(Budget(0.2, 1.0), 0.2) is None
-    assert noise_note(Budget(0.1, 0.0), 0.2) is None
+    said = noise_note(Budget(0.1, 1.0), 0.2, "mixture")
+    assert "below its own noise of 0.2000 (two standard errors at the mixture)" in str(said)
+    assert noise_note(Budget(0.2, 1.0), 0.2, "anchor") is None
+    assert noise_note(Budget(0.1, 0.0), 0.2, "anchor") is None
 
 
 @pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf])

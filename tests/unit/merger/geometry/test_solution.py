@@ -10,10 +10,12 @@ import torch
 from alignmerge import jsonio
 from alignmerge.errors import BudgetExceeded
 from alignmerge.merger.geometry import descent, solver
+from alignmerge.merger.geometry.budget import DEFAULT_LIMIT
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import ALIGNMENT, Row, measure
 from alignmerge.merger.geometry.solution import Knobs, Solution, solve
 from alignmerge.merger.geometry.validity import Ladder, NoBudget
+from alignmerge.merger.methods import get
 from tests.unit.merger.geometry.problems import Problem, problem, shifted
 
 UNGATED = Ladder(lambda share: None)
@@ -117,14 +119,25 @@ def test_where_none_passes_there_is_no_budget_and_the_solve_says_so(
 def test_a_limit_does_not_change_its_unit_with_its_functional(
     given: Problem, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a weaker model own-answers is taken, whatever was asked for: its limit is then its own noise."""
+    """Without a weaker model own-answers is taken, whatever was asked for: its limit is then its default."""
     account = solved(given, knobs(functional="refusal-margin", budget=0.7)).account
     assert account["functional"]["name"] == account["budget"]["functional"] == "own-answers"
     assert account["budget"]["unit"] == "nats per token"
-    assert account["budget"]["limit"] == pytest.approx(account["validity"]["noise"])
-    assert "its limit is now own-answers's own noise" in capsys.readouterr().err
+    assert account["budget"]["limit"] == DEFAULT_LIMIT == get("alignmerge").knobs({})["budget"]
+    assert "its limit is now the default of own-answers, 0.15 nats per token" in capsys.readouterr().err
     with pytest.raises(NoBudget, match="was stated for refusal-margin"):
         solved(given, knobs(functional="refusal-margin", budget=0.7, budget_form="hard"))
+
+
+def test_the_noise_of_own_answers_is_that_of_its_gap_at_the_mixture(
+    given: Problem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = solved(given, knobs()).account["functional"]["before"]
+    noise = (before["high"] - before["low"]) / 2
+    said = f"below its own noise of {noise:.4f} (two standard errors at the mixture)"
+    assert noise > 0.02 and said in capsys.readouterr().err
+    solved(given, knobs(budget=1.01 * noise))
+    assert "noise" not in capsys.readouterr().err
 
 
 def test_a_hard_budget_that_does_not_hold_ends_the_solve(given: Problem) -> None:
