@@ -4,6 +4,7 @@ The browser and Playwright live as long as one test module: Playwright's event l
 that start loops of their own.
 """
 
+import itertools
 import os
 import runpy
 import shutil
@@ -18,6 +19,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 HERE = Path(__file__).resolve().parent
 SYNTHETIC = HERE.parent / "unit/reports/synthetic.py"
 LARGE = 20_000
+LONG = " and so on" * 80  # an answer that a page cuts
 
 
 def found_browser() -> str | None:
@@ -75,15 +77,18 @@ def opened(browser: Any) -> Iterator[Callable[..., Opened]]:
         context.close()
 
 
-def _large(synthetic: dict[str, Any]) -> Any:
-    """The invented run, its refusal suite of 20,000 items for the anchor and one merge."""
+def large(synthetic: dict[str, Any], longer: str = "") -> Any:
+    """The invented run, its refusal suite of 20,000 items for the anchor and one merge; `longer` ends every answer."""
     report = synthetic["synthetic_report"]()
     entries = []
     for entry in report.entries:
         if entry.label not in ("safety anchor", "AlignMerge"):
             continue
         rows = [row for row in entry.audit.items if row.metric == "refusal_rate"]
-        many = tuple(replace(rows[index % len(rows)], item=f"refusal-{index:05d}") for index in range(LARGE))
+        many = tuple(
+            replace(row, item=f"refusal-{index:05d}", answer=row.answer + longer)
+            for index, row in zip(range(LARGE), itertools.cycle(rows), strict=False)
+        )
         entries.append(replace(entry, audit=replace(entry.audit, items=many)))
     return replace(report, entries=tuple(entries))
 
@@ -134,7 +139,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     synthetic = runpy.run_path(str(SYNTHETIC))
     whole = _uneven(synthetic["synthetic_report"]())
-    reports = {"run": whole, "audit": _single(whole), "hostile": _hostile(whole), "large": _large(synthetic)}
+    reports = {"run": whole, "audit": _single(whole), "hostile": _hostile(whole)}
+    reports |= {"large": large(synthetic), "long": large(synthetic, LONG)}
     if real := os.environ.get("ALIGNMERGE_REPORT_RUN"):
         reports["run"] = load([Path(real)])
     made = {"index": folder / "index.html"}
