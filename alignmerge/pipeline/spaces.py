@@ -3,7 +3,7 @@
 Bounds are this project's: around the published settings, wide enough to hold the merges of its reference zoo.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,12 +19,14 @@ class Tunable:
 
     weights: "shares" where the experts' weights matter against each other and a knob scales them all, so that one
     expert's is not searched; "factors" where they are also the scale; "none" where the method takes none. weights_with:
-    the choice (knob, value) without which they are none.
+    the choice (knob, value) without which they are none. idle: of a recipe's knobs, the axes that move nothing beside
+    them.
     """
 
     axes: tuple[Axis, ...]
     weights: Literal["shares", "factors", "none"] = "shares"
     weights_with: tuple[str, str] | None = None
+    idle: Callable[[Mapping[str, Any]], frozenset[str]] = lambda knobs: frozenset()
 
 
 def _linear(name: str, low: float, high: float) -> Axis:
@@ -33,6 +35,26 @@ def _linear(name: str, low: float, high: float) -> Axis:
 
 def _log(name: str, low: float, high: float, *, integer: bool = False) -> Axis:
     return Axis(name, "log", low, high, integer=integer)
+
+
+def _idle_solve(knobs: Mapping[str, Any]) -> frozenset[str]:
+    """The axes of alignmerge without effect where there is no descent, no budget or no restoration."""
+    pulls = knobs["lambda_align"] + knobs["lambda_skill"] + knobs["lambda_bud"] > 0
+    descends = knobs["descent_steps"] > 0 and knobs["radius"] > 0 and pulls
+    restores = knobs["steps"] > 0 and knobs["lambda_bud"] > 0
+    idle: set[str] = set()
+    if not descends:
+        idle |= {"radius", "alignment_share"}
+    if not descends and not restores:
+        idle |= {"lambda_align", "lambda_skill"}
+    if knobs["lambda_bud"] == 0 or (not descends and not restores and knobs["budget_form"] == "soft"):
+        idle |= {"budget"}
+    return frozenset(idle)
+
+
+def _idle_training(knobs: Mapping[str, Any]) -> frozenset[str]:
+    """The axes of repair_finetune without effect where nothing is trained."""
+    return frozenset({"learning_rate", "steps"} if knobs["steps"] == 0 or knobs["learning_rate"] == 0 else ())
 
 
 _WEIGHED = ("sign", "mergekit")  # the papers' election takes a plain mean
@@ -77,11 +99,13 @@ TUNABLE: Mapping[str, Tunable] = {
             _log("radius", 1e-5, 2e-4),
             _linear("alignment_share", 0.2, 0.8),
             _linear("budget", 0.0, 0.2),
-        )
+        ),
+        idle=_idle_solve,
     ),
     "alignment_shield": Tunable((_linear("scale", 0.2, 1.2), _log("strength", 0.1, 1e7))),
     "repair_finetune": Tunable(
-        (_linear("scale", 0.2, 1.2), _log("learning_rate", 2e-6, 2e-4), _log("steps", 8, 240, integer=True))
+        (_linear("scale", 0.2, 1.2), _log("learning_rate", 2e-6, 2e-4), _log("steps", 8, 240, integer=True)),
+        idle=_idle_training,
     ),
 }
 # An expert's weight is searched between these shares of the recipe's.
@@ -98,11 +122,11 @@ def space_of(recipe: Recipe, *, weights: bool = True) -> SearchSpace:
         RecipeError: the method has nothing that can be searched.
     """
     tunable = TUNABLE.get(recipe.method, Tunable(()))
-    own = {key for expert in recipe.experts for key in expert.parameters}
+    left_out = {key for expert in recipe.experts for key in expert.parameters} | tunable.idle(recipe.parameters)
     axes = [
         _held(axis, recipe.parameters[axis.name])
         for axis in tunable.axes
-        if axis.name not in own and _searched(axis, recipe)
+        if axis.name not in left_out and _searched(axis, recipe)
     ]
     if weights and _weighed(tunable, recipe):
         for index, expert in enumerate(recipe.experts):

@@ -126,6 +126,27 @@ def test_what_the_recipe_fixes_is_not_searched() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "parameters", "idle"),
+    [
+        ("alignmerge", {"lambda_bud": 0.0}, {"budget"}),
+        ("alignmerge", {"descent_steps": 0}, {"radius", "alignment_share"}),
+        ("alignmerge", {"steps": 0}, set()),
+        ("alignmerge", {"radius": 0.0}, {"radius", "alignment_share"}),
+        ("alignmerge", {"descent_steps": 0, "steps": 0, "budget_form": "hard"},
+         {"radius", "alignment_share", "lambda_align", "lambda_skill"}),
+        ("alignmerge", {"descent_steps": 0, "lambda_bud": 0.0},
+         {"radius", "alignment_share", "lambda_align", "lambda_skill", "budget"}),
+        ("alignmerge", {"descent_steps": 0, "steps": 0},
+         {"radius", "alignment_share", "lambda_align", "lambda_skill", "budget"}),
+        ("repair_finetune", {"steps": 0}, {"steps", "learning_rate"}),
+        ("repair_finetune", {"learning_rate": 0.0}, {"steps", "learning_rate"}),
+    ],
+)  # fmt: skip
+def test_knobs_that_move_nothing_are_not_searched(method: str, parameters: dict[str, Any], idle: set[str]) -> None:
+    assert set(names(recipe(method))) - set(names(recipe(method, 2, parameters))) == idle
+
+
+@pytest.mark.parametrize(
     "found", [recipe("model_stock"), recipe("multislerp", 1), recipe("task_arithmetic", 1, {"scale": [0.1, 0.9]})]
 )
 def test_nothing_to_search_is_one_line(found: Recipe) -> None:
