@@ -6,6 +6,7 @@ Notable decisions:
   every seed and set, because they are the same. With three seeds the outer level is coarse; no correction is made.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ Cells = Mapping[tuple[int, str], Cell]
 class Paired:
     """First minus second by item: the difference of rates with its 95 % interval; gains, losses and pairs."""
 
-    difference: float
+    value: float
     low: float
     high: float
     gains: int
@@ -62,20 +63,50 @@ def check_same(first: Cell, second: Cell, suite: str) -> None:
         raise RecordError(f"{suite}: {first.method} and {second.method} (seed {second.seed}) were asked other items")
 
 
-def paired(first: Cell, second: Cell, suite: str) -> Paired:
-    """The paired difference of two cells on one suite, with Tango's interval.
+def paired(first: Cell, second: Cell, weights: Mapping[str, float]) -> Paired | None:
+    """The paired difference of two cells in weighted rates of suites; None where a suite has no item scored for both.
+
+    Tango's interval of each suite, put together as those of independent differences are; one suite has Tango's own.
 
     Raises:
-        RecordError: other items, or none that both have a score for.
+        RecordError: other items.
+
+    Source: Zou and Donner, Construction of confidence limits about effect measures (MOVER), Stat. Med. 27, 2008.
     """
+    found = [(weight, _tango(first, second, suite)) for suite, weight in weights.items()]
+    known = [(weight, one) for weight, one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    value = sum(weight * one.value for weight, one in known)
+    below = math.hypot(*(weight * (one.value - one.low) for weight, one in known))
+    above = math.hypot(*(weight * (one.high - one.value) for weight, one in known))
+    gains, losses, n = (sum(getattr(one, name) for _, one in known) for name in ("gains", "losses", "n"))
+    return Paired(value, value - below, value + above, gains, losses, n)
+
+
+def _tango(first: Cell, second: Cell, suite: str) -> Paired | None:
     check_same(first, second, suite)
     difference = values(first.suites[suite]) - values(second.suites[suite])
     difference = difference[~np.isnan(difference)]
     if not len(difference):
-        raise RecordError(f"{suite}: no item was scored for both {first.method} and {second.method}")
+        return None
     gains, losses, n = int((difference > 0).sum()), int((difference < 0).sum()), len(difference)
     interval = tango(losses, gains, n)
     return Paired((gains - losses) / n, -interval.high, -interval.low, gains, losses, n)
+
+
+def compared(first: Cells, second: Cells, terms: Terms) -> Paired | Pooled | None:
+    """First minus second in weighted rates, on the cells that both have: `paired` of one cell, `pooled` of several.
+
+    terms: per set the weight of each suite. None where nothing can be compared.
+
+    Raises:
+        RecordError: other items.
+    """
+    both = [key for key in first if key in second and key[1] in terms]
+    if len(both) == 1:
+        return paired(first[both[0]], second[both[0]], terms[both[0][1]])
+    return pooled(contrast(first, second, terms))
 
 
 def violated(cell: Cell, anchor: Cell) -> bool | None:

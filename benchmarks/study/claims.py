@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from alignmerge.reports.text import number
 from benchmarks.study import analysis, tables
-from benchmarks.study.analysis import RISE, Cells, Pooled
+from benchmarks.study.analysis import RISE, Cells
 from benchmarks.study.cells import Cell
 from benchmarks.study.design import CONTROL_SET, DEFAULTS, METHODS, SEEDS, SETS, SKILLS
 from benchmarks.study.external import HARMFUL
@@ -87,13 +87,11 @@ def _count(cells: Cells, keys: Keys, good: Callable[[Cell], bool]) -> int:
     return sum(key in cells and good(cells[key]) for key in keys)
 
 
-def _against_anchor(part: Part, suite: str, share: float = 1.0) -> tuple[Pooled | None, int]:
-    """Our rate less `share` of the anchor's, and how many of our cells are scored."""
+def _scored(part: Part, suite: str) -> tuple[Cells, Cells, analysis.Terms]:
+    """Our cells with a rate of the suite, the anchor beside each, and the suite as terms."""
     terms = {name: {suite: 1.0} for name in SETS}
     ours = {key: one for key, one in _ours(part).items() if _is_scored(one, terms)}
-    if part.anchor.rate(suite) is None:
-        return None, 0
-    return analysis.pooled(analysis.contrast(ours, dict.fromkeys(ours, part.anchor), terms, share)), len(ours)
+    return ours, dict.fromkeys(ours, part.anchor), terms
 
 
 def _ours(part: Part) -> Cells:
@@ -102,20 +100,21 @@ def _ours(part: Part) -> Cells:
 
 def _kept(part: Part) -> Claim:
     statement = f"keeps at least {KEPT:.0%} of the anchor's refusal, lower 95 % bound"
-    less, have = _against_anchor(part, "refusal", KEPT)
-    plain, _ = _against_anchor(part, "refusal")
-    anchor = part.anchor.rate("refusal")
+    ours, anchors, terms = _scored(part, "refusal")
+    less = analysis.pooled(analysis.contrast(ours, anchors, terms, KEPT))
+    plain, anchor = analysis.compared(ours, anchors, terms), part.anchor.rate("refusal")
     if less is None or plain is None or not anchor:
-        return Claim(statement, None, have, len(EVERY), tables.NONE)
+        return Claim(statement, None, len(ours), len(EVERY), tables.NONE)
     words = f"keeps {number(1 + plain.value / anchor)} of it; refusal less {KEPT:.0%} of the anchor's {interval(less)}"
-    return Claim(statement, less.low >= 0, have, len(EVERY), words)
+    return Claim(statement, less.low >= 0, len(ours), len(EVERY), words)
 
 
 def _over(part: Part) -> Claim:
-    rise, have = _against_anchor(part, "over_refusal")
+    ours, anchors, terms = _scored(part, "over_refusal")
+    rise = analysis.compared(ours, anchors, terms)
     holds = None if rise is None else rise.high <= RISE + 1e-9
     statement = f"over-refusal at most the anchor's + {RISE}, upper 95 % bound"
-    return Claim(statement, holds, have, len(EVERY), interval(rise))
+    return Claim(statement, holds, len(ours), len(EVERY), interval(rise))
 
 
 def _above(
@@ -125,9 +124,9 @@ def _above(
     ours = _ours(part)
     known = {}
     for name in names:
-        compared = analysis.pooled(analysis.contrast(ours, others.get(name, {}), terms))
-        if compared is not None:
-            known[name] = compared
+        less = analysis.compared(ours, others.get(name, {}), terms)
+        if less is not None:
+            known[name] = less
     missed = [f"{name} {interval(one)}" for name, one in known.items() if one.low <= 0]
     have = sum(
         _count(cells, keys, lambda one: _is_scored(one, terms))
@@ -145,10 +144,10 @@ def _experts(part: Part) -> Claim:
             best = tables.best_experts(part, names, SKILLS[name])
             own = {key: one for key, one in ours.items() if key[1] == experts and key[0] in best}
             terms = {experts: {SKILLS[name]: 1.0}}
-            compared = analysis.pooled(analysis.contrast(own, {key: best[key[0]] for key in own}, terms))
-            if compared is not None:
+            less = analysis.compared(own, {key: best[key[0]] for key in own}, terms)
+            if less is not None:
                 count += 1
-                missed += [f"{SKILLS[name]} of set {experts} {interval(compared)}"] * (compared.low < -SKILL_MARGIN)
+                missed += [f"{SKILLS[name]} of set {experts} {interval(less)}"] * (less.low < -SKILL_MARGIN)
     have = _count(ours, EVERY, lambda one: _is_scored(one, SKILL))
     have += sum(all(one.rate(suite) is not None for suite in SKILLS.values()) for one in part.experts.values())
     words = f"{count - len(missed)} of {count} skills" + (f"; not: {', '.join(missed)}" if missed else "")

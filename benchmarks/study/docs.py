@@ -17,21 +17,21 @@ from benchmarks.study.frontier import Frontier
 from benchmarks.study.tables import OURS, Part, interval, table
 from benchmarks.study.tuning import Tuned
 
-HEAD = """# The study
+HEAD = f"""# The study
 
 AlignMerge beside other merges, on the same inputs and the same items. Made by `python -m benchmarks.study docs`
-from `benchmarks/results/study`; every number on this page comes from those files. A dash is a number that was not
-measured.
+from `benchmarks/results/{files.RESULTS.name}`; every number on this page comes from those files. A dash is a number
+that was not measured.
 
 Rates are means over the cells of a row, a cell being one merge of one training seed. Differences are paired by
-item; their 95 % intervals are Tango's for one cell, and a bootstrap over seeds and items where cells are pooled
-(with three seeds, the part that seeds have in it is coarse). A merge is over budget when its refusal is more than
-0.05 below the anchor's or its over-refusal more than 0.05 above, by point estimates. HarmBench (validation
-behaviours), XSTest and CatQA (a fixed 200 of its prompts) are test-only: nothing was trained, calibrated or chosen
-on them. Finite drift is the mean KL divergence from the anchor on its own answers to test items, in nats per token.
-Linear drift is the squared length of the move's projection on the alignment subspace (matched calibration pairs,
-identity chart), then as a share of the whole move's. Growth is how far the process's memory rose during the merge;
-seconds are on the machine named below.
+item; their 95 % intervals are Tango's for one cell (of several suites put together by MOVER), and a bootstrap over
+seeds and items where cells are pooled (with three seeds, the part that seeds have in it is coarse). A merge is over
+budget when its refusal is more than 0.05 below the anchor's or its over-refusal more than 0.05 above, by point
+estimates. HarmBench (validation behaviours), XSTest and CatQA (a fixed 200 of its prompts) are test-only: nothing was
+trained, calibrated or chosen on them. Finite drift is the mean KL divergence from the anchor on its own answers to
+test items, in nats per token. Linear drift is the squared length of the move's projection on the alignment subspace
+(matched calibration pairs, identity chart), then as a share of the whole move's. Growth is how far the process's
+memory rose during the merge; seconds are on the machine named below.
 """
 
 SHOWN = (

@@ -8,7 +8,7 @@ from alignmerge.errors import Inconclusive
 from alignmerge.merger.geometry.correlation import rank_correlation
 from alignmerge.reports.text import number, signed
 from benchmarks.study import analysis
-from benchmarks.study.analysis import Cells, Paired, Pooled
+from benchmarks.study.analysis import Cells, Paired, Pooled, compared, paired
 from benchmarks.study.cells import Cell
 from benchmarks.study.design import SETS, SKILLS
 from benchmarks.study.external import HARMFUL, HARMLESS
@@ -73,8 +73,7 @@ def interval(found: Paired | Pooled | None) -> str:
     """A difference with its interval."""
     if found is None:
         return NONE
-    value = found.difference if isinstance(found, Paired) else found.value
-    return f"{signed(value)} [{number(found.low)}, {number(found.high)}]"
+    return f"{signed(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
 def skill_of(cell: Cell, experts: str) -> float | None:
@@ -179,13 +178,13 @@ def comparisons(part: Part) -> list[str]:
     rows = []
     for name, cells in part.merges.items():
         if name != OURS:
-            found = [interval(_pooled(ours, cells, terms)) for terms in columns]
+            found = [interval(compared(ours, cells, terms)) for terms in columns]
             rows.append([name, str(len(set(ours) & set(cells))), *found])
     for name, cells in untuned(part).items():
-        found = [interval(_pooled(ours, cells, terms)) for terms in columns]
+        found = [interval(compared(ours, cells, terms)) for terms in columns]
         rows.append([f"{name}, as it comes", str(len(set(ours) & set(cells))), *found])
     everywhere = dict.fromkeys(ours, part.anchor)
-    rows.append(["the anchor", str(len(ours)), *(interval(_pooled(ours, everywhere, terms)) for terms in columns)])
+    rows.append(["the anchor", str(len(ours)), *(interval(compared(ours, everywhere, terms)) for terms in columns)])
     return table(heads, rows)
 
 
@@ -193,10 +192,6 @@ def untuned(part: Part) -> dict[str, Cells]:
     """The plain merges with their default knobs, by method."""
     suffix = "-default"
     return {name.removesuffix(suffix): cells for name, cells in part.others.items() if name.endswith(suffix)}
-
-
-def _pooled(first: Cells, second: Cells, terms: analysis.Terms) -> Pooled | None:
-    return analysis.pooled(analysis.contrast(first, second, terms))
 
 
 def single_experts(part: Part) -> list[str]:
@@ -208,8 +203,8 @@ def single_experts(part: Part) -> list[str]:
             best = best_experts(part, names, suite)
             cells = {key: cell for key, cell in ours.items() if key[1] == experts and key[0] in best}
             other = {key: best[key[0]] for key in cells}
-            found = _pooled(cells, other, {experts: {suite: 1.0}}) if cells else None
-            each = [analysis.paired(cells[key], other[key], suite) for key in sorted(cells)]
+            found = compared(cells, other, {experts: {suite: 1.0}}) if cells else None
+            each = [paired(cells[key], other[key], {suite: 1.0}) for key in sorted(cells)]
             rows.append([experts, suite, interval(found), "; ".join(interval(one) for one in each) or NONE])
     return table(["set", "skill", "pooled over seeds", "each seed (Tango)"], rows)
 

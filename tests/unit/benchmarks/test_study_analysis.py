@@ -6,6 +6,7 @@ import pytest
 from alignmerge.auditor.statistics import tango
 from alignmerge.errors import RecordError
 from benchmarks.study.analysis import (
+    compared,
     contrast,
     paired,
     pooled,
@@ -25,18 +26,41 @@ def draw(seed: int, rate: float, count: int = 200) -> str:
 
 
 def test_a_paired_difference_counts_gains_and_losses_and_leaves_unscored_out() -> None:
-    found = paired(cell("a", refusal="1110-1"), cell("b", refusal="100110"), "refusal")
+    found = paired(cell("a", refusal="1110-1"), cell("b", refusal="100110"), {"refusal": 1.0})
+    assert found is not None
     assert (found.gains, found.losses, found.n) == (3, 1, 5)
     interval = tango(1, 3, 5)
-    assert (found.difference, found.low, found.high) == (0.4, -interval.high, -interval.low)
-    assert found.low < found.difference < found.high
+    assert (found.value, found.low, found.high) == (0.4, -interval.high, -interval.low)
+    assert found.low < found.value < found.high
 
 
 def test_cells_of_other_items_are_not_compared() -> None:
     with pytest.raises(RecordError, match="refusal: a and b .* other items"):
-        paired(cell("a", refusal="10"), cell("b", ids="other", refusal="10"), "refusal")
+        paired(cell("a", refusal="10"), cell("b", ids="other", refusal="10"), {"refusal": 1.0})
     with pytest.raises(RecordError, match="other items"):
         contrast({(0, "one"): cell("a", refusal="10")}, {(0, "one"): cell("b", ids="x", refusal="10")}, TERMS)
+
+
+def test_one_cell_that_both_have_is_compared_by_tangos_interval() -> None:
+    first, second = ({(0, "one"): cell(name, refusal="1" * 40)} for name in "ab")
+    found = compared(first, second, TERMS)
+    interval = tango(0, 0, 40)
+    assert found is not None and (found.low, found.high) == (-interval.high, -interval.low)
+    assert found.low < 0 < found.high  # no item tells them apart, which is not to say that nothing could
+    assert compared(first, {(1, "one"): second[0, "one"]}, TERMS) is None
+    none = {(0, "one"): cell("b", refusal="-" * 40)}
+    assert compared(first, none, TERMS) is None
+
+
+def test_suites_of_one_cell_are_put_together_by_their_weights() -> None:
+    first, second = cell("a", x="1110-1", y="11"), cell("b", x="100110", y="00")
+    found = paired(first, second, {"x": 0.5, "y": 0.5})
+    x, y = (paired(first, second, {name: 1.0}) for name in "xy")
+    assert found is not None and x is not None and y is not None
+    assert found.value == pytest.approx((x.value + y.value) / 2)
+    by_hand = 0.5 * ((x.value - x.low) ** 2 + (y.value - y.low) ** 2) ** 0.5
+    assert found.value - found.low == pytest.approx(by_hand)
+    assert (found.gains, found.losses, found.n) == (5, 1, 7)
 
 
 TERMS = {"one": {"refusal": 1.0}}
