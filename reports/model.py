@@ -222,10 +222,10 @@ def _check_anchor(folder: Path, rows: Sequence[RunRow], entries: Sequence[Entry]
             if verdict.audits.get("anchor", digest) != digest:
                 raise RecordError(f"{folder / name}: was decided against another anchor's audit than the run's")
         drift, blame = entry.drift and entry.drift["anchor"], entry.blame and entry.blame.anchor
-        for name, found in ((row.drift, drift), (row.blame, blame)):
+        for place, found in ((row.drift, drift), (row.blame, blame)):
             if found not in (None, anchor.checkpoint):
                 raise RecordError(
-                    f"{folder / str(name)}: was measured from anchor {str(found)[:12]}, the run's is "
+                    f"{folder / str(place)}: was measured from anchor {str(found)[:12]}, the run's is "
                     f"{anchor.checkpoint[:12]}; measure it again"
                 )
 
