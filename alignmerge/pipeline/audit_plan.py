@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from alignmerge.policies.model import Policy
 
 EngineKind = Literal["transformers", "vllm", "openai"]
+# More answers at once only make every one of them slower on a server that others share.
+CONCURRENCY = 16
 # What a merge is asked; its policy may want more (`suites_for`).
 DEFAULT_SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "units")
 # What `alignmerge audit` asks.
@@ -46,7 +48,8 @@ class AuditPlan:
     """What every checkpoint of a run is asked. `limit` is items per suite, None for all of the split.
 
     dtype: what models compute in (bfloat16 or float32). note: goes into every audit record. engine: what answers; the
-    fields below it say where the server is and where vLLM is installed. standin: the small stand-in for a toxicity
+    fields below it say where the server is, where vLLM is installed, how long a server may be silent (seconds) and how
+    many requests it is sent at once (None: the usual). standin: the small stand-in for a toxicity
     classifier reads the answers too. data: where the rows of suites that bring none are, by suite name.
     """
 
@@ -62,6 +65,8 @@ class AuditPlan:
     model_name: str | None = None
     key_env: str | None = None
     vllm_python: str | None = None
+    timeout: float | None = None
+    concurrency: int | None = None
     standin: bool = False
     data: tuple[tuple[str, str], ...] = ()
 

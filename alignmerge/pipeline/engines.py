@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from alignmerge.auditor.room import check_room
 from alignmerge.cache import cache_dir
 from alignmerge.errors import UsageError
 from alignmerge.models import load_model, load_tokenizer
-from alignmerge.pipeline.audit_plan import AuditPlan
+from alignmerge.pipeline.audit_plan import CONCURRENCY, AuditPlan
 from alignmerge.pipeline.planning import asked
 from alignmerge.progress import say
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 # Prompts and answers of audits are short; a longer context costs memory for every request. Longer ones get what they
 # need, up to what the model has.
 CONTEXT = 4096
-# More answers at once only make every one of them slower on a server that others share.
-CONCURRENCY = 16
+# A request may take so many times as long as a server may be silent: it is tried again.
+PATIENCE = 5
 
 
 @contextmanager
@@ -50,11 +51,25 @@ def served(plan: AuditPlan, checkpoint: "Checkpoint | None") -> Iterator[Served]
 
 
 def _openai(plan: AuditPlan, checkpoint: "Checkpoint | None", stack: ExitStack) -> OpenAIEngine:
+    return OpenAIEngine(stack.enter_context(endpoint_of(plan)), "unknown" if checkpoint is None else "stated")
+
+
+def endpoint_of(plan: AuditPlan) -> Endpoint:
+    """The server that the plan names; nothing is asked yet.
+
+    Raises:
+        UsageError: URL or model are not named, or see Endpoint and Limits.
+    """
     if plan.base_url is None or plan.model_name is None:
         raise UsageError("--engine openai needs --base-url and --model-name")
-    limits = Limits(concurrency=min(plan.batch_size, CONCURRENCY))
-    endpoint = stack.enter_context(Endpoint(plan.base_url, plan.model_name, plan.key_env, limits))
-    return OpenAIEngine(endpoint, "unknown" if checkpoint is None else "stated")
+    limits = limits_of(plan.timeout, plan.concurrency or min(plan.batch_size, CONCURRENCY))
+    return Endpoint(plan.base_url, plan.model_name, plan.key_env, limits)
+
+
+def limits_of(timeout: float | None, concurrency: int | None) -> Limits:
+    """The usual limits of a server, with the silence (seconds) and the requests at once that were named."""
+    found = Limits() if concurrency is None else Limits(concurrency=concurrency)
+    return found if timeout is None else replace(found, read=timeout, total=PATIENCE * timeout)
 
 
 def _vllm(plan: AuditPlan, checkpoint: "Checkpoint", stack: ExitStack) -> VLLMEngine:
@@ -100,7 +115,8 @@ def vllm_server(plan: AuditPlan, checkpoint: "Checkpoint", folder: Path, needed:
 def vllm_engine(plan: AuditPlan, checkpoint: "Checkpoint", server: VLLMServer) -> Iterator[VLLMEngine]:
     """The engine over a server that runs."""
     tokenizer = load_tokenizer(checkpoint)
-    engine = VLLMEngine(server, tokenizer, end_tokens(checkpoint, tokenizer), plan.batch_size)
+    silence = {} if plan.timeout is None else {"silence_seconds": plan.timeout}
+    engine = VLLMEngine(server, tokenizer, end_tokens(checkpoint, tokenizer), plan.batch_size, **silence)
     try:
         yield engine
     finally:

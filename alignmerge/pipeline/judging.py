@@ -21,7 +21,8 @@ class JudgePlan:
     model: its name on the server, where that offers several. key_env: the variable that holds the key. rubrics: only
     these. floor: what the lower bound of kappa must reach. gold: files of XSTest's completions that join the exam.
     gold_limit: our gold items per rubric. checkpoint: what the server runs, so that a judge of itself is noticed.
-    secret: of an earlier record, to ask the same questions again.
+    secret: of an earlier record, to ask the same questions again. max_tokens: of a reply, at most. timeout: seconds the
+    server may be silent; concurrency: requests at once, at most; None for the usual.
     """
 
     url: str
@@ -36,6 +37,9 @@ class JudgePlan:
     checkpoint: str | None = None
     allow_self: bool = False
     secret: str | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def checked(plan: JudgePlan) -> Checked:
     from alignmerge.auditor.judge.gold import joined
     from alignmerge.auditor.judge.judging import check_repeats, check_rubrics
     from alignmerge.auditor.judge.rubric import RUBRICS
+    from alignmerge.pipeline.engines import limits_of
 
     rubrics = tuple(dict.fromkeys(plan.rubrics or RUBRICS))
     with _option("--rubric"):
@@ -72,6 +77,8 @@ def checked(plan: JudgePlan) -> Checked:
         limits = ExamLimits() if plan.floor is None else ExamLimits(kappa=plan.floor)
     with _option("--judge-secret"):
         secret = checked_secret(plan.secret) if plan.secret is not None else new_secret()
+    with _option("--judge-timeout"):
+        limits_of(plan.timeout, plan.concurrency)
     with _option("--judge"), Endpoint(plan.url, plan.model or "", plan.key_env):
         pass
     with _option("--judge-gold"):
@@ -99,15 +106,17 @@ def opened(plan: JudgePlan) -> Iterator["Judging"]:
         RecordError, StorageError: a gold file is not XSTest's.
     """
     from alignmerge.auditor.endpoint import Endpoint
-    from alignmerge.auditor.judge.ask import JudgeServer
+    from alignmerge.auditor.judge.ask import MAX_NEW_TOKENS, JudgeServer
     from alignmerge.auditor.judge.judging import Judging
+    from alignmerge.pipeline.engines import limits_of
 
     parts = checked(plan)
     with _option("--judge-checkpoint"):
         digest = _digest(plan.checkpoint) if plan.checkpoint else None
-    with Endpoint(plan.url, plan.model or _only_model(plan), plan.key_env) as endpoint:
+    asked = limits_of(plan.timeout, plan.concurrency)
+    with Endpoint(plan.url, plan.model or _only_model(plan), plan.key_env, asked) as endpoint:
         yield Judging(
-            JudgeServer(endpoint, form=plan.form, secret=parts.secret),
+            JudgeServer(endpoint, plan.form, parts.secret, plan.max_tokens or MAX_NEW_TOKENS),
             repeats=plan.repeats,
             rubrics=parts.rubrics,
             limits=parts.limits,

@@ -22,11 +22,15 @@ from alignmerge.errors import EndpointError, UsageError
 # Raised whenever a change may change an answer: stored answers of the older version are not reused.
 CODE_VERSION = 1
 # An answer comes in one piece when it is done: on few cores that may take minutes.
-SILENCE_SECONDS, TOTAL_SECONDS = 900.0, 1800.0
+SILENCE_SECONDS = 900.0
+# A request with all its tries may take so many times as long.
+PATIENCE = 2
 
 
 class VLLMEngine(Served):
     """Answers of a running `server`. `tokenizer` is the checkpoint's own, `ends` the ids that end an answer.
+
+    silence_seconds: how long the server may be silent.
 
     Raises:
         UnsafeFormat: the chat template is missing, hostile or broken.
@@ -34,14 +38,19 @@ class VLLMEngine(Served):
     """
 
     def __init__(
-        self, server: VLLMServer, tokenizer: Any, ends: frozenset[int], batch_size: int = DEFAULT_BATCH_SIZE
+        self,
+        server: VLLMServer,
+        tokenizer: Any,
+        ends: frozenset[int],
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         template = template_of(tokenizer)
         check_template(template.source, template.tokens)
         self._server, self._ends, self._batch_size = server, ends, batch_size
         self.encoder: Encoder = Encoder(tokenizer, template)
         self.context = server.context
-        limits = Limits(concurrency=batch_size, read=SILENCE_SECONDS, total=TOTAL_SECONDS)
+        limits = Limits(concurrency=batch_size, read=silence_seconds, total=PATIENCE * silence_seconds)
         endpoint = Endpoint(server.url, server.name, limits=limits)
         try:
             if server.name not in endpoint.models():

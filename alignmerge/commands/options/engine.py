@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from alignmerge.errors import UsageError
+from alignmerge.pipeline.audit_plan import CONCURRENCY
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,20 +24,42 @@ _OPTIONS = (
     click.option("--model-name", metavar="N", help="--engine openai: what the server calls the model."),
     click.option("--key-env", metavar="VAR", help="--engine openai: the environment variable that holds its key."),
     click.option("--vllm-python", metavar="PYTHON", help="--engine vllm: the Python that has vLLM."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="How long a server may be silent before it is asked again [default: 120; vllm: 900].",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"--engine openai: requests at once, at most [default: {CONCURRENCY}].",
+    ),
 )
 
-_BELONGS = {"base_url": "openai", "model_name": "openai", "key_env": "openai", "vllm_python": "vllm"}
+_BELONGS = {
+    "base_url": ("openai",),
+    "model_name": ("openai",),
+    "key_env": ("openai",),
+    "vllm_python": ("vllm",),
+    "timeout": ("openai", "vllm"),
+    "concurrency": ("openai",),
+}
 
 
 def engine_options(command: Command) -> Command:
-    """The command with the options added; it is called with `engine`, `base_url`, `model_name`, `key_env` and
-    `vllm_python`. An option of another engine than the chosen one is a UsageError."""
+    """The command with the options added; it is called with `engine` and what `_BELONGS` names.
+
+    An option of another engine than the chosen one is a UsageError.
+    """
 
     @functools.wraps(command)
     def called(*arguments: Any, **values: Any) -> Any:
-        for name, engine in _BELONGS.items():
-            if values[name] is not None and values["engine"] != engine:
-                raise UsageError(f"--{name.replace('_', '-')}: belongs to --engine {engine}; add that or leave it out")
+        for name, engines in _BELONGS.items():
+            if values[name] is not None and values["engine"] not in engines:
+                named = " or ".join(engines)
+                raise UsageError(f"--{name.replace('_', '-')}: belongs to --engine {named}; add that or leave it out")
         return command(*arguments, **values)
 
     wrapped: Any = called

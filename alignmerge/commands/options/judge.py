@@ -37,6 +37,18 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "gold_limit": click.option("--gold-limit", type=click.IntRange(min=1), help="Only N gold requests per rubric."),
     "checkpoint": click.option("--judge-checkpoint", metavar="MODEL", help="What the server runs, if it may be MODEL."),
     "allow_self": click.option("--allow-self-judge", is_flag=True, help="Let a model judge itself; records say so."),
+    "max_tokens": click.option(
+        "--judge-max-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens of a reply, at most [default: 400]."
+    ),
+    "timeout": click.option(
+        "--judge-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="How long it may be silent before it is asked again [default: 120].",
+    ),
+    "concurrency": click.option(
+        "--judge-concurrency", type=click.IntRange(min=1), metavar="N", help="Requests at once, at most [default: 8]."
+    ),
     "secret": click.option(
         "--judge-secret", metavar="HEX", help="The secret of a record whose questions are asked again."
     ),
@@ -50,6 +62,9 @@ _NAMES = {
     "checkpoint": "judge_checkpoint",
     "allow_self": "allow_self_judge",
     "secret": "judge_secret",
+    "max_tokens": "judge_max_tokens",
+    "timeout": "judge_timeout",
+    "concurrency": "judge_concurrency",
 }
 
 

@@ -1,6 +1,7 @@
 """`alignmerge audit` over a server: what the record says of whose weights answered, and what a gate makes of it."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from alignmerge.auditor import record
 from alignmerge.cache import cache_dir
 from alignmerge.cli import main
 from alignmerge.merger.checkpoint import open_checkpoint
-from tests.chat_server import Act, Asked, echo, refuse, reply, serving
+from tests.chat_server import Act, Asked, echo, hang, refuse, reply, serving
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -104,6 +105,35 @@ def test_answers_that_were_not_used_are_not_told_of_and_stay(tmp_path: Path) -> 
     assert not list((cache_dir() / "served").iterdir())
 
 
+def test_a_server_is_asked_as_hard_and_waited_for_as_long_as_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slowly(asked: Asked) -> Act:
+        time.sleep(0.02)
+        return echo(asked)
+
+    with serving(slowly) as server:
+        assert over(server.url, tmp_path / "one", "--concurrency", "1", "--timeout", "30") == 0
+        assert server.most_at_once == 1
+        assert over(server.url, tmp_path / "two") == 0
+        assert server.most_at_once > 1
+    with serving([hang()]) as server:
+        assert over(server.url, tmp_path / "three", "--timeout", "0.1") == 6
+        assert len(server.asked) > 1, "it is asked again"
+    assert "ReadTimeout" in capsys.readouterr().err
+
+
+def test_a_judge_is_asked_as_hard_and_for_as_many_tokens_as_is_said(tmp_path: Path) -> None:
+    with serving(echo) as answers, serving(lambda asked: reply("no verdict", model="j")) as server:
+        served = ["--engine", "openai", "--base-url", answers.url, "--model-name", "m", "--suite", "refusal"]
+        judge = ["--judge", server.url, "--judge-model", "j", "--rubric", "refusal", "--gold-limit", "2"]
+        more = ["--judge-max-tokens", "77", "--judge-concurrency", "1", "--judge-timeout", "30"]
+        assert run("audit", *served, "--limit", "2", *judge, *more, "-o", str(tmp_path / "out")) == 0
+        assert {one.body["max_tokens"] for one in server.asked} == {77}
+        assert server.most_at_once == 1
+    assert record.load(tmp_path / "out").graders["judge"]["max_new_tokens"] == 77
+
+
 @pytest.mark.parametrize(("judge", "said"), [("", True), ("another", False)])
 def test_G12_a_judge_on_the_candidates_server_is_the_candidate(judge: str, said: bool, tmp_path: Path) -> None:
     with serving(lambda asked: reply("I cannot.", model=asked.body["model"])) as server:
@@ -130,6 +160,10 @@ def test_G12_a_judge_on_the_candidates_server_is_the_candidate(judge: str, said:
         (["zoo:safety", "--model-name", "m"], "--model-name: belongs to --engine openai"),
         (["zoo:safety", "--engine", "vllm", "--key-env", "K"], "--key-env: belongs to --engine openai"),
         (["zoo:safety", "--vllm-python", "python"], "--vllm-python: belongs to --engine vllm"),
+        (["zoo:safety", "--timeout", "9"], "--timeout: belongs to --engine openai or vllm"),
+        (["zoo:safety", "--engine", "vllm", "--concurrency", "9"], "--concurrency: belongs to --engine openai"),
+        (["zoo:safety", "--judge", "http://127.0.0.1/v1", "--judge-timeout", "nan"], "--judge-timeout: endpoint limit"),
+        (["zoo:safety", "--judge-max-tokens", "9"], "an option of the judge (max tokens)"),
         (["zoo:safety", "--base", "zoo:base", "--anchor", "audits/anchor"], "--base: decides"),
         (["zoo:safety", "--plan", "--judge", "http://127.0.0.1/v1"], "--judge: a plan asks no judge"),
         (["zoo:safety", "--suite", "units", "--judge", "http://127.0.0.1/v1"], "--judge: a judge reads"),
