@@ -97,9 +97,10 @@ class Descent:
     def run(self, terms: Terms, bar: Track) -> tuple[list[dict[str, Any]], Terms]:
         """One line per stretch, and the terms of what was kept; `terms` are the mixture's.
 
-        A line holds the terms at the end of its stretch, `kept` (1, or 0 where it was taken back), the `radius` factor,
-        `kl`, how far it went from the last kept merge (nats per token), and `share`, what the trust region left of it
-        (1: all), the mean squared residuals of its own rows, and the rows passed forward and backward so far.
+        A line holds the terms at the end of its stretch (of one that ended outside the trust region: those before it),
+        `kept` (1, or 0 where it was taken back), the `radius` factor, `kl`, how far it went from the last kept merge
+        (nats per token; None: its output was no number), and `share`, what the trust region left of it (1: all), the
+        mean squared residuals of its own rows, and the rows passed forward and backward so far.
 
         Raises:
             RecipeError: see Merit.terms.
@@ -114,10 +115,12 @@ class Descent:
         for end in self.settings.ends():
             seen = self._stretch(begin, end, factor, optimiser, bar)
             gone, share = self._cut(kept)
-            found = self._merit.terms(self.model, apart(self.weights, self.start, self.chart))
-            good = found.merit <= terms.merit and self._trust.holds(gone)
+            inside = self._trust.holds(gone)
+            found = self._terms() if inside else terms  # outside, the weights may be no numbers
+            good = inside and found.merit <= terms.merit
             lines.append({"phase": "descent", "steps": end, **found.to_json(), "kept": int(good), "radius": factor})
-            lines[-1] |= {"kl": gone, "share": share} if gone is not None else {}
+            if gone is not None:
+                lines[-1] |= {"kl": gone if math.isfinite(gone) else None, "share": share}
             lines[-1] |= {f"rows_{name}": value for name, value in seen.items()} | {"passes": self._passes}
             factor *= share
             if good:
@@ -133,6 +136,9 @@ class Descent:
         for weight in self.weights.values():
             weight.grad = None  # else a copy of the weights stays for as long as they do
         return lines, terms
+
+    def _terms(self) -> Terms:
+        return self._merit.terms(self.model, apart(self.weights, self.start, self.chart))
 
     def _optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.weights.values(), lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
@@ -161,7 +167,10 @@ class Descent:
     def _stretch(
         self, begin: int, end: int, factor: float, optimiser: torch.optim.Optimizer, bar: Track
     ) -> dict[str, float | None]:
-        """Steps `begin` to `end`; the mean squared residual of their rows, by kind; None of a kind without rows."""
+        """Steps `begin` to `end`; the mean squared residual of their rows, by kind.
+
+        None of a kind without rows, and where the stretch broke the model.
+        """
         seen: dict[str, list[float]] = {"align": [], "skill": []}
         with trained(self.model, self.layers):
             for step in range(begin, end):
@@ -177,7 +186,8 @@ class Descent:
                         module.weight.copy_(self.weights[name])
                 self._passes += len(rows)
                 bar.advance()
-        return {name: math.fsum(values) / len(values) if values else None for name, values in seen.items()}
+        means = {name: math.fsum(values) / len(values) if values else math.nan for name, values in seen.items()}
+        return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
     def _backward(self, rows: Sequence[Row]) -> list[float]:
         """The rows' squared residuals; the objective's gradient lies at the masters, float32."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from alignmerge import jsonio
 from alignmerge.merger.geometry import descent, solver
 from alignmerge.merger.geometry.budget import Budget
 from alignmerge.merger.geometry.chart import Identity
@@ -65,10 +66,10 @@ def test_an_output_that_is_no_number_is_outside(given: Problem) -> None:
     assert gone == math.inf and not trust.holds(gone)
 
 
-def descended(given: Problem, limit: float) -> tuple[Any, list[dict[str, Any]]]:
+def descended(given: Problem, limit: float, radius: float = 3e-3) -> tuple[Any, list[dict[str, Any]]]:
     calibration, model = given.calibration, given.model()
     held_out = (*calibration.validation, *calibration.skill_validation)
-    settings = descent.Settings(WEIGHTS, radius=3e-3, steps=24, batch_rows=8)
+    settings = descent.Settings(WEIGHTS, radius=radius, steps=24, batch_rows=8)
     merit = Merit(held_out, None, WEIGHTS, 0.0, kind="divergence", pad=0)
     work = descent.Descent(
         model, given.start, calibration, settings, merit=merit, budget=Budget(0.0, 0.0), chart=Identity(),
@@ -98,6 +99,15 @@ def test_a_region_that_no_halving_reaches_leaves_every_bit(given: Problem) -> No
     work, lines = descended(given, 1e-12)
     assert [line["kept"] for line in lines] == [0] * len(lines)
     assert all(torch.equal(work.weights[name], value) for name, value in given.start.items())
+
+
+@pytest.mark.parametrize("radius", [1e19, 1e30])
+def test_a_stretch_that_breaks_the_model_is_taken_back(given: Problem, radius: float) -> None:
+    work, lines = descended(given, 2.0, radius)
+    assert [line["kept"] for line in lines] == [0] * len(lines)
+    assert any(line["kl"] is None for line in lines)
+    assert all(torch.equal(work.weights[name], value) for name, value in given.start.items())
+    assert jsonio.canonical(lines)
 
 
 def stepped(given: Problem, limit: float) -> list[dict[str, Any]]:
