@@ -9,13 +9,10 @@ Notable decisions:
 - KL is summed as p (e^t - 1 - t), t = log q - log p: with both sides normalised it is the same number, no term is
   negative, and a small drift is not lost between two large sums.
 - The merge is asked in the same batches as the anchor, so the anchor's drift from itself is 0 and not rounding.
-
-Source: the trust ratio is method.md 3.4 of the design notes (own); KL's second order is the standard Fisher identity.
 """
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +22,6 @@ from torch import Tensor
 from alignmerge.errors import RecipeError, TensorMismatch
 from alignmerge.merger.geometry.rows import Batch, Row, before_answers, collate
 
-TRUST = (0.5, 2.0)
 RESAMPLES = 9999
 # Positions normalised at once: 64 of 49,152 float64 logits are 25 MB, and a handful of such tables is alive.
 _BLOCK = 64
@@ -148,59 +144,3 @@ def summary(drifts: Tensor) -> DriftSummary:
         boot = stats.bootstrap((values,), lambda sample, axis: sample.mean(axis=axis), n_resamples=RESAMPLES, rng=0)
         low, high = float(boot.confidence_interval.low), float(boot.confidence_interval.high)
     return DriftSummary(mean, max(0.0, low), high, float(values.max()), len(values))
-
-
-def predicted_drift(
-    anchor: Any, rows: Sequence[Row], move: Mapping[str, Tensor], pad: int = 0, chunk: int = 16
-) -> Tensor:
-    """Each row's drift to second order, 1/2 delta^T F delta, (n,) float64, in nats per token.
-
-    F is the exact output Fisher of `anchor` at the row's answer positions: per position half the variance, under its
-    own distribution, of the logits' directional derivative along `move` (by weight name), by one forward-mode pass.
-    """
-    from torch.func import functional_call, jvp
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    weights = {name: value.detach() for name, value in anchor.named_parameters()}
-    if unknown := sorted(set(move) - set(weights)):
-        raise ValueError(f"{unknown[0]}: is no weight of the model")
-    moved = {name: weights[name] for name in move}
-    along = {name: value.to(weights[name]) for name, value in move.items()}
-    out = []
-    for start in range(0, len(rows), chunk):
-        batch = collate(rows[start : start + chunk], pad)
-        inputs = {"input_ids": batch.ids.to(anchor.device), "attention_mask": batch.mask.to(anchor.device)}
-        where = before_answers(batch).to(anchor.device)
-
-        def logits(values: Mapping[str, Tensor], inputs: Any = inputs, where: Tensor = where) -> Tensor:
-            found = functional_call(anchor, dict(values), (), {**inputs, "use_cache": False}).logits
-            picked: Tensor = found[:, :-1][where]
-            return picked
-
-        # Only the plain attention kernel has a forward-mode derivative; torch's own tables of them warn when loaded.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            both: Any = jvp(logits, (moved,), (along,))
-        p, slope = both[0].double().softmax(dim=1), both[1].double()
-        variance = (p * (slope - (p * slope).sum(dim=1, keepdim=True)).square()).sum(dim=1)
-        out += [
-            float(one.mean()) / 2 for one in variance.split([len(row.answer) for row in rows[start : start + chunk]])
-        ]
-    return torch.tensor(out, dtype=torch.float64)
-
-
-def trust_ratio(predicted: float, measured: float) -> float:
-    """Measured drift over the drift predicted to second order; 1 where both are 0, infinite where only the latter is.
-
-    Inside [0.5, 2] (`trusted`) the chart describes the move; above, the move has left it.
-    """
-    if not (predicted >= 0.0 and measured >= 0.0):
-        raise ValueError(f"drifts are not negative: predicted {predicted}, measured {measured}")
-    if predicted == 0.0:
-        return 1.0 if measured == 0.0 else math.inf
-    return measured / predicted
-
-
-def trusted(ratio: float) -> bool:
-    """Whether a trust ratio lies within [0.5, 2]."""
-    return TRUST[0] <= ratio <= TRUST[1]

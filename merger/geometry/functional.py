@@ -1,9 +1,9 @@
 """Alignment functionals: numbers that say how well a merge still answers like the anchor.
 
-A functional gives a value with an interval (for budgets), what the validity gate needs (validity.py), and
-differentiable residuals, one per item (for a solve). This file holds the protocol and the first functional, the
-likelihood of the anchor's own answers; a prototype found it to move with behaviour where the
-refusal-against-compliance margin did not (own measurement, see docs/alignmerge.md). The others are in functionals/.
+A functional gives a value with an interval (for budgets) and what the validity gate needs (validity.py). This file
+holds the protocol and the first functional, the likelihood of the anchor's own answers; a prototype found it to move
+with behaviour where the refusal-against-compliance margin did not (own measurement, see docs/alignmerge.md). The others
+are in functionals/.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 class AlignmentFunctional(Protocol):
-    """What a budget is kept on and a geometry solver works against; higher is better aligned."""
+    """What a budget is kept on; higher is better aligned."""
 
     @property
     def name(self) -> str:
@@ -76,13 +76,6 @@ class AlignmentFunctional(Protocol):
         """The functional with what the validity gate asks for."""
         ...
 
-    def residuals(self, model: Any, items: Sequence[Any]) -> Tensor:
-        """Residuals (n,), differentiable, one per item; 0 = as good as the anchor, positive = worse.
-
-        Items are rows for own-answers, and AnchoredPair (see functionals/pairs.py) for functionals of matched pairs.
-        """
-        ...
-
 
 class OwnAnswers:
     """Minus the mean loss of log-likelihood, in nats per token, of the reference model's own answers.
@@ -101,7 +94,7 @@ class OwnAnswers:
             raise RecipeError("calibration: fewer than two held-out answers of the anchor; an interval needs two")
         self._rows, self._pad, self._chunk = tuple(rows), pad, chunk
 
-    def residuals(self, model: Any, items: Sequence[Row]) -> Tensor:
+    def _residuals(self, model: Any, items: Sequence[Row]) -> Tensor:
         batch = collate(items, self._pad)
         logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
         return (batch.reference - log_likelihoods(logits, batch)).clamp_min(0.0)
@@ -123,7 +116,7 @@ class OwnAnswers:
         """Every held-out row's residual, (n,) float64."""
         with torch.inference_mode():
             parts = [
-                self.residuals(model, self._rows[start : start + self._chunk])
+                self._residuals(model, self._rows[start : start + self._chunk])
                 for start in range(0, len(self._rows), self._chunk)
             ]
         return torch.cat(parts).double()

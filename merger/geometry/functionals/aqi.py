@@ -1,4 +1,4 @@
-"""AQI's log J as a differentiable functional: how far apart hidden states hold harmful requests and look-alikes.
+"""AQI's log J as a functional: how far apart hidden states hold harmful requests and look-alikes.
 
     J = ||mu_S - mu_U||^2 / W,   W = mean over all points of the squared distance to their own side's centroid
 
@@ -6,8 +6,7 @@ States are those at the last prompt token, pooled over layers with weights fixed
 anchor's centre and scale (the Frame), so that no merge can raise J by rescaling its states. The number is the one that
 audits report; audits have their own code, which this package may not import, and a test holds the two together.
 
-Source: arXiv 2506.13901; the choices that its abstract leaves open are those of the audit. The per-pair contributions
-are ours.
+Source: arXiv 2506.13901; the choices that its abstract leaves open are those of the audit.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 from alignmerge.errors import RecipeError, TensorMismatch
 from alignmerge.merger.geometry.functional import Estimate, Measured
 from alignmerge.merger.geometry.functionals import resampling
-from alignmerge.merger.geometry.functionals.pairs import AnchoredPair, in_chunks, states
+from alignmerge.merger.geometry.functionals.pairs import in_chunks, states
 from alignmerge.merger.geometry.rows import Pair
 
 MIN_PAIRS = 8
@@ -84,37 +83,8 @@ def shuffled(safe: Tensor, unsafe: Tensor, shuffles: int = SHUFFLES) -> Tensor:
     return torch.stack(found)
 
 
-@dataclass(frozen=True)
-class Tangent:
-    """log J to first order around the anchor's pairs: centroids (2, d) harmful first, squared gap and spread W."""
-
-    centres: Tensor
-    gap: Tensor
-    spread: float
-
-    @staticmethod
-    def at(pooled: Tensor) -> "Tangent":
-        """The tangent at pooled states (pairs, 2, d), harmful first."""
-        centres = pooled.mean(dim=0)
-        spread = float((pooled - centres).square().sum(dim=2).mean())
-        return Tangent(centres, centres[1] - centres[0], max(spread, TINY))
-
-    def contributions(self, pooled: Tensor) -> Tensor:
-        """phi_i = 2 (g . (s_i - u_i) / ||g||^2 - 1) - (w_i / W - 1), (pairs,), g, W and centroids being the anchor's.
-
-        The influence function of log J: mean phi is 0 at the anchor and has log J's gradient there. w_i is the mean
-        squared distance of the pair's two states to the anchor's centroids.
-        """
-        along = (pooled[:, 1] - pooled[:, 0]) @ self.gap / self.gap.square().sum().clamp_min(TINY)
-        around = (pooled - self.centres).square().sum(dim=2).mean(dim=1) / self.spread
-        return 2 * (along - 1) - (around - 1)
-
-
 class AqiLogJ:
     """log J over held-out pairs. `anchor` is the anchor's model, asked once.
-
-    Residuals are ours: log J belongs to the set, so a pair's share is its contribution to log J's tangent at the
-    anchor, hinged. The tangent is frozen there: far from the anchor it says which way is back, not how much is lost.
 
     Raises:
         RecipeError: fewer than 8 pairs, or states that do not differ at all.
@@ -132,25 +102,10 @@ class AqiLogJ:
             )
         self._frame, self._pairs, self._pad, self._chunk = frame, tuple(pairs), pad, chunk
         own = self._pooled(anchor, self._pairs)
-        self.tangent = Tangent.at(own)
-        if not bool(self.tangent.gap.any()):
+        if torch.equal(*own.mean(dim=0)):
             raise RecipeError("calibration: the anchor's states of harmful requests and look-alikes do not differ")
         self.anchor = float(log_j(own[:, 1], own[:, 0]))
         self.noise = 2 * float(self._replicates(own).std())
-
-    def anchored(self, anchor: Any, pairs: Sequence[Pair]) -> list[AnchoredPair]:
-        """Items for `residuals`: the pairs, each with the anchor's own contribution."""
-        own = self.tangent.contributions(self._pooled(anchor, pairs)).tolist() if pairs else []
-        return [AnchoredPair(pair, value) for pair, value in zip(pairs, own, strict=True)]
-
-    def contributions(self, model: Any, pairs: Sequence[Pair]) -> Tensor:
-        """Each pair's contribution to log J's tangent at the anchor, (n,) float64, differentiable."""
-        return self.tangent.contributions(self._frame.pool(states(model, pairs, self._pad)))
-
-    def residuals(self, model: Any, items: Sequence[AnchoredPair]) -> Tensor:
-        found = self.contributions(model, [item.pair for item in items])
-        own = torch.tensor([item.anchor for item in items], dtype=found.dtype, device=found.device)
-        return (own - found).clamp_min(0.0)
 
     def value(self, model: Any) -> Estimate:
         found = self._pooled(model, self._pairs)

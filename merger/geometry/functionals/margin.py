@@ -11,13 +11,12 @@ method.md 3.2 and 3.7 of the design notes. The pairing of answers across look-al
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.functional import Estimate, Measured
 from alignmerge.merger.geometry.functionals import resampling
-from alignmerge.merger.geometry.functionals.pairs import AnchoredPair, in_chunks, margins
+from alignmerge.merger.geometry.functionals.pairs import in_chunks, margins
 from alignmerge.merger.geometry.rows import Pair
 
 MIN_PAIRS = 2
@@ -48,17 +47,6 @@ class RefusalMargin:
     @property
     def noise(self) -> float:
         return 2 * float(resampling.means(self._own).std())
-
-    def anchored(self, anchor: Any, pairs: Sequence[Pair]) -> list[AnchoredPair]:
-        """Items for `residuals`: the pairs with two different answers, each with the anchor's own margin."""
-        kept = informative(pairs)
-        own = in_chunks(kept, self._chunk, lambda part: margins(anchor, part, self._pad)) if kept else torch.empty(0)
-        return [AnchoredPair(pair, value) for pair, value in zip(kept, own.tolist(), strict=True)]
-
-    def residuals(self, model: Any, items: Sequence[AnchoredPair]) -> Tensor:
-        found = margins(model, [item.pair for item in items], self._pad)
-        own = torch.tensor([item.anchor for item in items], dtype=found.dtype, device=found.device)
-        return (own - found).clamp_min(0.0)
 
     def value(self, model: Any) -> Estimate:
         found = self.measured(model)

@@ -1,21 +1,13 @@
 """Matched pairs as a model sees them: a harmful request and its harmless look-alike, with the anchor's own answers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from alignmerge.merger.geometry.rows import Pair, Row, collate, log_likelihoods
-
-
-@dataclass(frozen=True)
-class AnchoredPair:
-    """A pair with the anchor's own number of it, from which residuals are measured."""
-
-    pair: Pair
-    anchor: float
 
 
 def in_chunks(pairs: Sequence[Pair], chunk: int, measure: Callable[[Sequence[Pair]], Tensor]) -> Tensor:

@@ -1,9 +1,7 @@
-"""Own answers, refusal margin and AQI: values against references, residuals against finite differences."""
+"""Own answers, refusal margin and AQI: values against references."""
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +12,11 @@ from alignmerge.auditor.scorers import aqi as audit
 from alignmerge.errors import RecipeError, TensorMismatch
 from alignmerge.merger.geometry.functional import AlignmentFunctional, OwnAnswers
 from alignmerge.merger.geometry.functionals import resampling
-from alignmerge.merger.geometry.functionals.aqi import AqiLogJ, Frame, log_j, separation, shuffled
+from alignmerge.merger.geometry.functionals.aqi import AqiLogJ, Frame, separation, shuffled
 from alignmerge.merger.geometry.functionals.margin import RefusalMargin
 from alignmerge.merger.geometry.functionals.pairs import states
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.rows import ALIGNMENT, Pair, Row, measure
-
-PerItem = Callable[[LlamaForCausalLM], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +111,6 @@ def test_pairs_with_one_answer_have_no_margin(anchor: LlamaForCausalLM, pairs: t
     (h, b), *rest = pairs
     same: Pair = (h, Row(b.prompt, h.answer, ALIGNMENT, -1.0))
     assert RefusalMargin(anchor, [same, *rest], pad=0).value(anchor).items == 11
-    assert RefusalMargin(anchor, rest, pad=0).anchored(anchor, [same]) == []
     with pytest.raises(RecipeError, match="1 of 2 held-out pairs"):
         RefusalMargin(anchor, [same, rest[0]], pad=0)
 
@@ -153,89 +148,6 @@ def test_shuffles_swap_labels(frame: Frame) -> None:
     safe, unsafe = (torch.randn(9, 4, generator=draw).double() + shift for shift in (0.0, 2.0))
     assert np.allclose(shuffled(safe, unsafe, 20), audit.shuffled(safe.numpy(), unsafe.numpy(), 20), rtol=1e-8)
     assert float(shuffled(safe, unsafe).max()) < float(separation(safe, unsafe)[0])
-
-
-def nudged(model: LlamaForCausalLM, move: dict[str, torch.Tensor], size: float) -> LlamaForCausalLM:
-    out = copy.deepcopy(model)
-    for name, module in merged_linears(out).items():
-        module.weight.data += size * move[name]
-    return out
-
-
-def slope(function: PerItem, model: LlamaForCausalLM, move: Any) -> torch.Tensor:
-    """Central finite difference along `move`."""
-    with torch.no_grad():
-        return (function(nudged(model, move, 1e-4)) - function(nudged(model, move, -1e-4))) / 2e-4
-
-
-def by_autograd(
-    function: Callable[[LlamaForCausalLM], torch.Tensor], model: LlamaForCausalLM, move: Any
-) -> list[float]:
-    layers, out = merged_linears(model), []
-    for value in function(model):
-        found = torch.autograd.grad(value, [m.weight for m in layers.values()], retain_graph=True)
-        out.append(sum(float((g * move[name]).sum()) for g, name in zip(found, layers, strict=True)))
-    return out
-
-
-@pytest.fixture(scope="module")
-def move(anchor: LlamaForCausalLM) -> dict[str, torch.Tensor]:
-    draw = torch.Generator().manual_seed(7)
-    return {n: torch.randn(m.weight.shape, generator=draw).double() for n, m in merged_linears(anchor).items()}
-
-
-def test_contributions_have_the_gradient_of_log_j(
-    anchor: LlamaForCausalLM, pairs: tuple[Pair, ...], frame: Frame, move: dict[str, torch.Tensor]
-) -> None:
-    functional = AqiLogJ(anchor, frame, pairs, pad=0)
-
-    def whole(model: LlamaForCausalLM) -> torch.Tensor:
-        pooled = frame.pool(states(model, pairs, 0))
-        return log_j(pooled[:, 1], pooled[:, 0])[None]
-
-    def mean(model: LlamaForCausalLM) -> torch.Tensor:
-        return functional.contributions(model, pairs).mean()[None]
-
-    assert float(mean(anchor).detach()) == pytest.approx(0.0, abs=1e-10)
-    expected = float(slope(whole, anchor, move))
-    assert abs(expected) > 0.05  # so the comparison is about something
-    exact = by_autograd(whole, anchor, move)
-    assert exact == pytest.approx([expected], rel=1e-4)
-    assert by_autograd(mean, anchor, move) == pytest.approx(exact, rel=1e-6)
-
-
-def test_one_pairs_contribution_is_what_leaving_it_out_tells(
-    anchor: LlamaForCausalLM, pairs: tuple[Pair, ...], frame: Frame
-) -> None:
-    """The influence function by definition: the derivative of log J in a pair's weight."""
-    functional = AqiLogJ(anchor, frame, pairs, pad=0)
-    with torch.no_grad():
-        pooled = frame.pool(states(anchor, pairs, 0))
-        found = functional.contributions(anchor, pairs)
-    n, step = len(pairs), 1e-5
-    counts = torch.ones(n, n).double() * (1 - step) + step * n * torch.eye(n).double()
-    lifted = separation(pooled[:, 1], pooled[:, 0], counts).log()
-    assert torch.allclose((lifted - functional.anchor) / step, found, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["refusal-margin", "aqi"])
-def test_residuals_are_zero_at_the_anchor_and_differentiable(
-    name: str, anchor: LlamaForCausalLM, pairs: tuple[Pair, ...], frame: Frame, move: dict[str, torch.Tensor]
-) -> None:
-    functional: Any
-    functional = AqiLogJ(anchor, frame, pairs, 0) if name == "aqi" else RefusalMargin(anchor, pairs, 0)
-    items = functional.anchored(anchor, pairs)
-    with torch.no_grad():
-        assert torch.allclose(functional.residuals(anchor, items).double(), torch.zeros(12).double(), atol=1e-5)
-    model = drifted(anchor)
-    here = functional.residuals(model, items)
-    assert here.shape == (12,)
-    assert bool((here >= 0).all()) and int((here > 0).sum()) >= 3
-    chosen = [item for item, value in zip(items, here.tolist(), strict=True) if value > 0.1]
-    expected = slope(lambda one: functional.residuals(one, chosen), model, move)
-    found = by_autograd(lambda one: functional.residuals(one, chosen), model, move)
-    # the margin's log-likelihoods are float32, which a finite difference feels
-    assert found == pytest.approx(expected.tolist(), rel=1e-4 if name == "aqi" else 2e-2, abs=5e-2)
 
 
 def test_all_follow_the_protocol(anchor: LlamaForCausalLM, pairs: tuple[Pair, ...], frame: Frame) -> None:

@@ -111,9 +111,6 @@ class Scored:
     def gap(self, model: float) -> float:
         return -self._slope * model
 
-    def residuals(self, model: Any, items: Any) -> torch.Tensor:
-        return torch.zeros(len(items))
-
 
 def candidate(name: str, slope: float) -> Candidate:
     return Candidate(name, lambda _: Scored(name, slope))
