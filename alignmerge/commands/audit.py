@@ -141,13 +141,18 @@ def command(
 
 
 def _show_plan(plan: "AuditPlan", policy: "Policy", checkpoint: "Checkpoint | None", as_json: bool) -> int:
-    from alignmerge.pipeline import planning
+    from alignmerge.pipeline import engines, planning
     from alignmerge.pipeline.bench import Bench
 
     asking = planning.asked(plan)
-    rows = planning.costs_served(asking)
-    basis = "no estimate of prompt tokens and time: a server answers"
-    if checkpoint is not None and plan.engine == "transformers":
+    if checkpoint is None or plan.engine == "openai":
+        engines.endpoint_of(plan).close()  # a server that could not be asked is no plan
+        rows = planning.costs_served(asking)
+        basis = "no estimate of prompt tokens and time: the server counts, and a plan asks it nothing"
+    elif plan.engine == "vllm":
+        rows = planning.costs(asking, engines.encoder_of(checkpoint), engines.stated_context(checkpoint))
+        basis = "no estimate of time: a plan starts no server"
+    else:
         with Bench(plan) as bench:
             engine = bench.engine(checkpoint)
         rows = planning.costs(asking, engine.encoder, engine.context, planning.probe(asking, engine))

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,6 +178,46 @@ def test_what_is_missing_is_named(
     assert run("audit", *arguments, "-o", str(tmp_path / "out")) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run("audit", *arguments, "--suite", "refusal", "--limit", "4", "--plan", "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_plan_for_vllm_counts_the_tokens_that_our_own_engine_counts(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = str(tmp_path / "python")
+    served = planned(capsys, str(tiny_checkpoint), "--engine", "vllm", "--vllm-python", nobody)
+    own = planned(capsys, str(tiny_checkpoint))
+    assert served["basis"] == "no estimate of time: a plan starts no server"
+    (row,), (known,) = served["suites"], own["suites"]
+    assert row["prompt_tokens"] == known["prompt_tokens"] > 0
+    assert (row["seconds"], row["new_tokens"]) == (None, known["new_tokens"])
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"prompt": "x" * 600, "answer": "y"}) + "\n")
+    assert run("audit", str(tiny_checkpoint), "--engine", "vllm", "--suite", str(long), "--plan") == 2
+    assert "exceed the model's context of 512" in capsys.readouterr().err
+
+
+def test_a_plan_for_a_server_asks_it_nothing_and_wants_it_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with serving(echo) as server:
+        found = planned(capsys, "--engine", "openai", "--base-url", server.url, "--model-name", "m")
+        assert server.asked == []
+    assert found["suites"][0]["prompt_tokens"] is None
+    for missing, message in (
+        (["--model-name", "m"], "needs --base-url and --model-name"),
+        (["--base-url", "http://127.0.0.1/v1"], "needs --base-url and --model-name"),
+        (["--base-url", "ftp://127.0.0.1/v1", "--model-name", "m"], "ftp"),
+        (["--base-url", "http://127.0.0.1/v1", "--model-name", "m", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY"),
+    ):
+        assert run("audit", "--engine", "openai", *missing, "--suite", "refusal", "--plan") == 2
+        assert message in capsys.readouterr().err
 
 
 def test_vllm_that_is_not_installed(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
