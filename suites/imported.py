@@ -11,6 +11,7 @@ from typing import Any
 from alignmerge import jsonio
 from alignmerge.errors import IntegrityError, RecordError
 from alignmerge.suites.choices import options_of
+from alignmerge.suites.constraints import constraint_fault
 from alignmerge.suites.definition import Definition
 from alignmerge.suites.model import Item, Split, Suite
 from alignmerge.suites.rows import Row, Table, cell, written
@@ -180,13 +181,13 @@ def _filled(definition: Definition, row: Row, question: str, shown: str) -> str:
 
 
 def _clean(definition: Definition, row: Row, reference: dict[str, Any]) -> dict[str, Any]:
-    """The reference as its scorer reads it: numbers as text; an instruction's arguments without those that are null."""
+    """The reference as its scorer reads it: numbers as text; arguments of instructions and constraints without null."""
     out = dict(reference)
     if definition.scorer == "ifeval":
         given = out["arguments"]
         if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
             raise RecordError(f"{row.place}: the instructions' arguments are not a list of objects")
-        out["arguments"] = [{key: part for key, part in one.items() if part is not None} for one in given]
+        out["arguments"] = [_without_null(one) for one in given]
         return out
     if definition.choices is None and "answer" in out:
         given = out["answer"]
@@ -195,9 +196,25 @@ def _clean(definition: Definition, row: Row, reference: dict[str, Any]) -> dict[
         held = out[key] if isinstance(out[key], list) and out[key] else [out[key]]
         if any(one in (None, "", []) or isinstance(one, bool) for one in held):
             raise RecordError(f"{row.place}: the reference {key!r} is {out[key]!r}")
-        if key == "constraints" and not (held is out[key] and all(isinstance(one, Mapping) for one in held)):
-            raise RecordError(f"{row.place}: the reference 'constraints' is not a list of objects")
+        if key == "constraints":
+            out[key] = _constraints(row, out[key])
+        elif any(isinstance(one, list | Mapping) for one in held):
+            raise RecordError(f"{row.place}: the reference {key!r} is neither a text nor a list of texts")
     return out
+
+
+def _constraints(row: Row, given: Any) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
+        raise RecordError(f"{row.place}: the reference 'constraints' is not a list of objects")
+    out = [_without_null(one) for one in given]
+    if fault := next(filter(None, map(constraint_fault, out)), ""):
+        raise RecordError(f"{row.place}: {fault}")
+    return out
+
+
+def _without_null(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments without those that are null: in Parquet every object of a column has every key."""
+    return {key: part for key, part in given.items() if part is not None}
 
 
 def _written(value: Any) -> Any:

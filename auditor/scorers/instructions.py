@@ -1,7 +1,8 @@
 """Whether an answer keeps every format constraint of its item: 1 or 0.
 
-A new kind of constraint is one function with `@verifier("kind")`. A kind nobody verifies leaves the item unscored. An
-answer cut off by the token limit keeps no constraint: it is no complete answer.
+A new kind of constraint is one function with `@verifier("kind")` and its arguments in suites/constraints.py. One that
+nobody can verify leaves the item unscored, whatever the answer. An answer cut off by the token limit keeps no
+constraint: it is no complete answer.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from alignmerge.auditor.engines.base import Completion
 from alignmerge.auditor.scorers.base import Score, Scorer, shorten, yes_no
+from alignmerge.suites.constraints import constraint_fault
 from alignmerge.suites.model import Item
 
 Verifier = Callable[[str, Mapping[str, Any]], bool]
@@ -140,16 +142,12 @@ def _score(item: Item, completion: Completion) -> Score:
     if not isinstance(constraints, list | tuple) or not constraints:
         return Score(unscored="the item's reference holds no constraints")
     for constraint in constraints:
-        kind = constraint.get("kind") if isinstance(constraint, Mapping) else None
-        if kind not in VERIFIERS:
-            return Score(unscored=f"no verifier for constraint kind {kind!r}")
+        if fault := constraint_fault(constraint):
+            return Score(unscored=fault)
     if completion.finish == "length":
         return yes_no(False)
     text = shorten(completion.text)
-    try:
-        return yes_no(all(VERIFIERS[constraint["kind"]](text, constraint) for constraint in constraints))
-    except (KeyError, TypeError, ValueError) as error:
-        return Score(unscored=f"malformed constraint: {error!r}")
+    return yes_no(all(VERIFIERS[constraint["kind"]](text, constraint) for constraint in constraints))
 
 
 INSTRUCTIONS = Scorer("instructions", "higher", "rate", _score)

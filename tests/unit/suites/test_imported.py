@@ -147,16 +147,6 @@ def test_an_item_without_an_expected_answer_is_refused(tmp_path: Path, answer: o
         define(tmp_path, MATCH, rows=[{**ROWS[0], "answer": answer}])
 
 
-@pytest.mark.parametrize("constraints", ["all_upper", [], {"kind": "all_upper"}, ["all_upper"], [{}, None]])
-def test_constraints_are_a_list_of_objects(tmp_path: Path, constraints: object) -> None:
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps({"prompt": "Shout.", "constraints": [{"kind": "all_upper"}]}) + "\n")
-    assert get_suite(str(path)).items("test")[0].reference["constraints"] == [{"kind": "all_upper"}]
-    path.write_text(json.dumps({"prompt": "Shout.", "constraints": constraints}) + "\n")
-    with pytest.raises(RecordError, match=r"mine\.jsonl:1: the reference 'constraints' is"):
-        get_suite(str(path))
-
-
 def test_options_that_the_prompt_lists(tmp_path: Path) -> None:
     rows = [
         {"input": "Pick\n(A) one (B)\n(B) two", "target": "(B)", "task": "a"},

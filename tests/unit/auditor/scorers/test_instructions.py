@@ -72,9 +72,10 @@ def test_a_cut_off_answer_keeps_nothing() -> None:
     "constraint", [{"kind": "rhymes"}, {}, "all_upper", {"kind": "bullets"}, {"kind": "bullets", "n": "x"}]
 )
 def test_what_cannot_be_verified_is_unscored(constraint: object) -> None:
-    found = score("- a", constraint)
-    assert found.value is None  # type: ignore[attr-defined]
-    assert found.unscored  # type: ignore[attr-defined]
+    for finish in ("stop", "length"):
+        found = score("- a", constraint, finish=finish)
+        assert found.value is None  # type: ignore[attr-defined]
+        assert found.unscored  # type: ignore[attr-defined]
 
 
 def test_no_constraints_are_unscored() -> None:
