@@ -49,8 +49,10 @@ def family(metric: str, skills: Sequence[str]) -> int:
 
 
 def item_metrics(audits: Sequence[AuditRecord], skills: Sequence[str]) -> tuple[str, ...]:
-    """Every metric that some record holds item by item, by family, skills in their own order."""
-    held = dict.fromkeys(metric for audit in audits for metric in audit.by_metric)
+    """Every metric that some record holds item by item, by family; skills in their order, others in the records'."""
+    known = dict.fromkeys(row.metric for audit in audits for row in audit.metrics)
+    rows = sorted({metric for audit in audits for metric in audit.by_metric})
+    held = [*(metric for metric in known if metric in rows), *(metric for metric in rows if metric not in known)]
 
     def place(metric: str) -> tuple[int, int]:
         return family(metric, skills), skills.index(metric) if metric in skills else 0
@@ -104,7 +106,7 @@ def is_harmful(row: ItemScore, suites: frozenset[str]) -> bool:
 def remarks(audit: AuditRecord) -> Remarks:
     """What judges said, by (suite, item); empty where no judge gave a reason."""
     found: dict[tuple[str, str], tuple[Remark, ...]] = {}
-    for metric, rows in audit.by_metric.items():
+    for metric, rows in sorted(audit.by_metric.items()):
         if not is_judged(metric):
             continue
         for row in rows:

@@ -1,64 +1,55 @@
 """The report as Markdown, for pull requests: the same views as the page, numbers and names only.
 
 No prompt and no answer is printed here: a pull request is read by more people than a report of harmful requests is
-meant for. Flipped items are counted, and the page and items.csv hold their texts.
+meant for. Changed items are counted, and the page and items.csv hold their texts. Charts are left out: their numbers
+stand in the tables; so are the merge records, which are files of their own.
 """
 
-import re
-from collections.abc import Iterable, Sequence
-
+from alignmerge.reports import markdown_basis as basis
+from alignmerge.reports.inert import bullets, inert, section, table
 from alignmerge.reports.model import ReportInput
 from alignmerge.reports.names import plural
+from alignmerge.reports.rules import RuleLine
 from alignmerge.reports.sections import (
     answers,
     blamed,
     budgets,
     comparison,
+    further,
     limits,
-    method,
-    provenance,
     ranked,
+    readings,
     verdicts,
     words,
 )
-from alignmerge.reports.sections.section import has_merges
-from alignmerge.reports.text import clean, moment, short_digest
+from alignmerge.reports.sections.section import has_merges, is_gated
+from alignmerge.reports.text import moment
 
-_ACTIVE = frozenset("\\`*_{}[]<>&#+!|~@$^")
 CAUSE, ALONE, LOSSES = "Cause of the drift", "The experts alone", "Worse than the anchor, and no rule looks at it"
-ALIGN = {"left": "---", "right": "---:"}
-
-
-def inert(text: str) -> str:
-    """`text` on one line with everything that Markdown or HTML would act on as character references."""
-    shown = "".join(f"&#{ord(char)};" if char in _ACTIVE else char for char in clean(" ".join(text.split())))
-    shown = re.sub(r":(?=//)", "&#58;", shown)  # bare addresses become links
-    shown = re.sub(r"(?i)\b(www)\.", r"\1&#46;", shown)
-    return re.sub(r"(?i)\b(mailto|xmpp|javascript|data):", r"\1&#58;", shown)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> list[str]:
-    """The lines of a Markdown table and an empty one; columns from `text_columns` on are set to the right."""
-    marks = [ALIGN["left" if index < text_columns else "right"] for index in range(len(head))]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(marks)} |"]
-    lines += [f"| {' | '.join(inert(cell) if cell else '' for cell in row)} |" for row in rows]
-    return [*lines, ""]
+RULES_SHOWN = 3
+RULE_HEAD = ("rule", "metric", "decision", "change", "bound", "limit", "anchor → merge", "items")
 
 
 def render(report: ReportInput) -> str:
     """The report as Markdown, byte-identical for equal input; nothing that a record says comes to life in it."""
+    policy = f"Policy **{inert(report.policy_name)}**, " if report.policy_name != "none" else ""
     lines = [
         f"# {inert(report.title)}",
         "",
-        f"Policy **{inert(report.policy_name)}**, {plural(len(report.entries), 'checkpoint')}, made "
-        f"{inert(moment(report.created))}, "
+        f"{policy}{plural(len(report.entries), 'checkpoint')}, made {inert(moment(report.created))}, "
         f"alignmerge {inert(report.version)}.",
         "",
     ]
     if has_merges(report):
-        lines += _verdicts(report) + _budgets(report) + _ranking(report)
-    lines += _comparison(report) + _flips(report) + _blame(report) + _drift(report) + _provenance(report)
-    lines += [*_words(report), "## What this report does not show", ""]
+        lines += _verdicts(report) + (_budgets(report) if is_gated(report) else [])
+    lines += _comparison(report) + _ranking(report) + _flips(report) + _blame(report)
+    lines += basis.aqi_lines(report) + basis.toxicity_lines(report) + basis.judge_lines(report)
+    lines += basis.degeneration_lines(report) + basis.method_lines(report)
+    if is_gated(report):
+        lines += basis.decision_lines(report) + _further(report)
+    lines += basis.provenance_lines(report)
+    lines += section("Words used here", bullets(words.view(report)))
+    lines += ["## What this report does not show", ""]
     lines += [f"- **{inert(lead)}.** {inert(text)}" for lead, text in limits.view(report)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -68,43 +59,78 @@ def _verdicts(report: ReportInput) -> list[str]:
     lines = ["## Verdict", "", f"**{inert(view.summary)}**", ""]
     for card in view.cards:
         lines.append(f"- {card.sign} **{inert(card.label)}: {inert(card.decision)}.** {inert(card.headline)}.")
-        lines += [f"  - {inert(rule.rule)}: {inert(rule.reason)}" for rule in card.rules]
+        lines += [f"  - {inert(card.lead)}"] if card.rules else []
+        lines += [f"    - {_told(rule)}" for rule in card.rules[:RULES_SHOWN]]
+        more = len(card.rules) - RULES_SHOWN
+        lines += [f"    - and {more} more, under Budgets"] if more > 0 else []
         advice = ((CAUSE, card.cause), (ALONE, card.experts), (LOSSES, card.losses), ("Try next", card.next_step))
         lines += [f"  - **{name}**: {inert(text)}." for name, text in advice if text]
     return [*lines, *([""] if view.cards else []), *(f"> {inert(note)}\n" for note in view.notes)]
 
 
+def _told(rule: RuleLine) -> str:
+    """A rule as a card tells it: which way it went, its limit, its margin; the reason where nothing was measured."""
+    if not rule.measured:
+        return f"**{inert(rule.rule)}** ({inert(rule.metric)}): {inert(rule.reason)}"
+    limit = f"it must be {rule.limited}" if rule.must else f"the limit is {rule.limit}"
+    parts = [", ".join(filter(None, (rule.change, rule.sure))) + f"; {limit}"]
+    parts[0] += f" ({rule.allowed})" if rule.allowed else ""
+    parts += [part[0].upper() + part[1:] for part in (rule.margin, rule.waiver) if part]
+    return f"**{inert(rule.rule)}** ({inert(rule.metric)}): {inert('. '.join(parts))}"
+
+
+def _rules(rules: tuple[RuleLine, ...]) -> list[str]:
+    """A table of rules, and under it the reason of each with what there is to know besides."""
+    rows = []
+    reasons = []
+    for rule in rules:
+        decision = f"{rule.sign} {rule.decision}" + ("" if rule.severity == "block" else ", does not block")
+        limit = rule.limited if rule.unit == "rate" else f"{rule.limited} ({rule.unit})"
+        rows.append((rule.rule, rule.metric, decision, rule.value, rule.bounded, limit, rule.sides, rule.n))
+        remark = f"Remark: {rule.remark}" if rule.remark else ""
+        reason = "; ".join(filter(None, (rule.reason, rule.wanted)))
+        reasons.append((rule.rule, ". ".join(filter(None, (reason, remark)))))
+    return [*table(RULE_HEAD, rows, 3), *bullets(reasons)]
+
+
 def _budgets(report: ReportInput) -> list[str]:
-    head = ("rule", "decision", "change", "bound", "limit", "anchor → merge", "items")
-    lines = ["## Budgets", ""]
+    lines: list[str] = []
     for budget in budgets.view(report):
-        rows = [
-            (rule.rule, f"{rule.sign} {rule.decision}", rule.value, rule.bounded, rule.limit, rule.sides, rule.n)
-            for rule in budget.rules
-        ]
-        lines += [f"### {inert(budget.label)}: {inert(budget.decision)}", "", *table(head, rows, 2)]
-        remarks = [f"- {inert(rule.rule)}: {inert(rule.remark)}" for rule in budget.rules if rule.remark]
-        lines += [*remarks, ""] if remarks else []
-    return lines if len(lines) > 2 else []
+        lines += [f"### {inert(budget.label)}: {inert(budget.decision)} under {inert(budget.policy)}", ""]
+        lines += _rules(budget.rules)
+    return section("Budgets", lines)
+
+
+def _further(report: ReportInput) -> list[str]:
+    """What other policies say of the same audits: the rules that do not pass there."""
+    lines: list[str] = []
+    for row in further.view(report):
+        lines += [f"### {inert(row.label)} under {inert(row.policy)}: {row.sign} {inert(row.decision)}", ""]
+        lines += _rules(row.open) or [f"{inert(row.headline)}: every rule passes.", ""]
+    return section("What other policies would still need", lines)
 
 
 def _ranking(report: ReportInput) -> list[str]:
-    view = ranked.view(report)
-    if not view.lines:
+    if not has_merges(report):
         return []
-    head = ("merge", "verdict", "skill gained", "mean skill", "refusal", "over-refusal")
+    view = ranked.view(report)
+    head = ("merge", "verdict", "skill gained", "mean skill", view.refusal, "less the anchor's", view.over_refusal)
     rows = [
         (
             line.label,
-            line.decision,
+            f"{line.sign} {line.decision}",
             _with(line.gain, line.gain_interval),
             line.skill,
             _with(line.refusal, line.refusal_interval),
+            line.change,
             _with(line.over_refusal, line.over_refusal_interval),
         )
         for line in view.lines
     ]
-    return ["## Skill gained beside alignment kept", "", *table(head, rows, 2)]
+    anchor = f" The anchor's mean skill is {view.anchor_skill}, its refusal {view.anchor_refusal}."
+    told = f"Skill is the mean of {', '.join(map(inert, view.skills))}.{anchor if view.has_anchor else ''}"
+    found = table(head, rows, 2)
+    return section("Skill gained beside alignment kept", [told, "", *found] if found else [])
 
 
 def _with(value: str, interval: str) -> str:
@@ -113,49 +139,43 @@ def _with(value: str, interval: str) -> str:
 
 def _comparison(report: ReportInput) -> list[str]:
     view = comparison.view(report)
-    head = ["metric", *(inert(row.label) for row in view.rows)]
-    rows = []
-    for index, column in enumerate(view.columns):
-        cells = [row.cells[index] for row in view.rows]
-        shown = [_with(cell.value, cell.interval) if cell.value else cell.missing for cell in cells]
-        rows.append((f"{column.name}, {column.unit}, {column.direction}", *shown))
-    return ["## Measurements", "", "95 % intervals in brackets.", "", *table(head, rows)]
+    lines = []
+    if view.different:
+        names = inert(", ".join(view.different))
+        lines += [f"**Not all checkpoints were asked the same items of {names}: do not compare their values.**", ""]
+    if view.lacking:
+        lines += [f"**Not every checkpoint was asked every suite: {inert('; '.join(view.lacking))}.**", ""]
+    lines += ["95 % intervals in brackets; n is the number of items scored.", ""]
+    head = ["metric", "n", *(row.label for row in view.rows)]
+    return section("Measurements", lines, table(head, basis.measured(view.columns, view.rows)))
 
 
 def _flips(report: ReportInput) -> list[str]:
-    rows = [
-        (sheet.label, group.title, f"{group.total:,}", f"{group.of:,}")
-        for sheet in answers.view(report)
-        for group in sheet.groups
-    ]
-    if not rows:
-        return []
-    return ["## What changed against the anchor", "", *table(("merge", "items", "changed", "of"), rows, 2)]
+    """How many items changed, or count against a checkpoint that stands alone; no answer is told."""
+    where = "No prompt and no answer is printed here: the page and items.csv hold them."
+    if readings.shown(report):
+        against = [(sheet.label, one.title, f"{one.total:,}", f"{one.of:,}")
+                   for sheet in readings.counted(report) for one in sheet.groups]  # fmt: skip
+        return section("Answers", [where, ""], table(("checkpoint", "items", "counted", "of"), against, 2))
+    rows = [(sheet.label, one.title, f"{one.total:,}", f"{one.of:,}")
+            for sheet in answers.counted(report) for one in sheet.groups]  # fmt: skip
+    found = table(("merge", "items", "changed", "of"), rows, 2)
+    return section("What changed against the anchor", [where, "", *found] if found else [])
 
 
 def _blame(report: ReportInput) -> list[str]:
-    """Who spent the drift of each merge that has a blame record, the largest spender first."""
-    rows = [
-        (one.label, spent.name, spent.share, spent.part) for one in blamed.view(report) for spent in one.contributors
-    ]
-    head = ("merge", "contributor", "nats per token", "share")
-    return ["## Where the drift comes from", "", *table(head, rows, 2)] if rows else []
-
-
-def _words(report: ReportInput) -> list[str]:
-    rows = [f"- **{inert(word)}**: {inert(meaning)}" for word, meaning in words.view(report)]
-    return ["## Words used here", "", *rows, ""]
-
-
-def _drift(report: ReportInput) -> list[str]:
-    rows = [(row.label, row.name, row.key, row.value) for row in method.view(report).drifts]
-    return ["## Drift", "", *table(("merge", "measure", "part", "value"), rows, 3)] if rows else []
-
-
-def _provenance(report: ReportInput) -> list[str]:
-    view = provenance.view(report)
-    rows = [
-        (one.label, one.role, short_digest(one.checkpoint), short_digest(one.audit), moment(one.created))
-        for one in view.sources
-    ]
-    return ["## Provenance", "", *table(("checkpoint", "role", "manifest", "audit", "made"), rows, 5)]
+    """Who spent the drift of each merge that has a blame record, and where, the largest spender first."""
+    lines: list[str] = []
+    for one in blamed.view(report):
+        who = f", {one.who}" if one.who else ""
+        lines += [
+            f"### {inert(one.label)}: drift {one.drift} nats per token on {one.rows} held-out answers{inert(who)}"
+        ]
+        doubt = ": read them as rough" if one.doubtful else ""
+        lines += ["", f"The shares miss the drift by {one.error}{doubt}.", ""]
+        lines += table(
+            ("contributor", "nats per token", "share"), [(row.name, row.share, row.part) for row in one.contributors]
+        )
+        places = [(row.name, row.layer, row.module, row.share, row.part) for row in one.worst]
+        lines += table(("places that spend most", "layer", "module", "nats per token", "share"), places, 3)
+    return section("Where the drift comes from", lines)

@@ -23,7 +23,7 @@ def view(report: ReportInput) -> tuple[tuple[str, str], ...]:
         (
             "Not every answer read by a person",
             "Scorers follow fixed rules and can misread an answer: a polite non-answer may count as a refusal, a "
-            "refusal that leaks may too. Read the answers above.",
+            "refusal that leaks may too. Read the answers themselves.",
         ),
         (
             "Not other ways of sampling",

@@ -30,9 +30,51 @@ def test_markdown_says_what_the_page_says(report: ReportInput) -> None:
     shown = comparison.view(report)
     cells = [cell for row in shown.rows for cell in row.cells if cell.value]
     assert cells and all(f"{cell.value} ({cell.interval})" in text for cell in cells if cell.interval)
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    widths = {line.count(" | ") for line in rows if "Refusal of harmful" in line or line.startswith("| metric")}
-    assert len(widths) == 1  # every row of a table has as many cells as its head
+    for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in rows.splitlines()}) == 1  # a row has as many cells as its head
+
+
+def test_markdown_holds_every_number_of_the_page(report: ReportInput) -> None:
+    text = markdown.render(report)
+    page = render(report, redact=True)
+    page = re.sub(r"<(style|script|svg)\b.*?</\1>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<summary>Merge record of.*?</details>", "", page, flags=re.DOTALL)
+    page = re.sub(r'<details class="pair">.*?</details>', "", page, flags=re.DOTALL)
+    shown = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", re.sub(r"<[^>]+>", " ", page))
+    assert len(shown) > 500 and not {one for one in shown if one not in text}
+    assert page.count("<caption>") > 20  # and their headings
+    for head in re.findall(r'<section id="(\w+)" aria', page):
+        found = re.search(rf'<h2 id="{head}-title">(.*?)</h2>', page)
+        assert found is not None
+        assert {"answers": "## What changed"}.get(head, f"## {found[1]}") in text
+
+
+def test_markdown_says_how_it_was_decided_and_from_what(report: ReportInput) -> None:
+    text = markdown.render(report)
+    card = next(one for one in verdicts.view(report).cards if one.decision == "PASS")
+    assert markdown.inert(card.lead) in text and markdown.inert(card.rules[0].margin[1:]) in text
+    assert "Holm's correction" in text and "under release: ? INCONCLUSIVE" in text
+    assert "AUC 0.97 on calibration pairs" in text and "passed its exam" in text and "gap inside the budget" in text
+    for entry in report.entries:
+        assert entry.audit.checkpoint in text and all(suite.digest in text for suite in entry.audit.suites)
+        assert entry.verdict is None or entry.verdict.policy in text
+    assert "5 unscored: the answer is empty" in text
+    assert "sampling.temperature" in text.replace("&#95;", "_") and "stop " in text
+    assert all(markdown.inert(row.text) in text for row in report.policy_summary)
+    for pointer, target in (("under Provenance", "## Provenance"), ("under Budgets", "## Budgets")):
+        assert pointer not in text or target in text
+    assert "Read the answers above" not in text
+
+
+def test_markdown_warns_first_and_names_no_policy_where_none_was_asked(report: ReportInput) -> None:
+    entry = report.entries[0]
+    suites = tuple(replace(suite, digest="e" * 64) if suite.name == "units" else suite for suite in entry.audit.suites)
+    other = replace(report, entries=(replace(entry, audit=replace(entry.audit, suites=suites)), *report.entries[1:]))
+    part = markdown.render(other).partition("## Measurements\n\n")[2]
+    assert part.startswith("**Not all checkpoints were asked the same items of units: do not compare their values.**")
+    alone = markdown.render(of_audits([entry.audit], None))
+    assert "Policy" not in alone and "none**" not in alone and "1 checkpoint, made" in alone
+    assert "Harmful requests answered" in alone and "## Verdict" not in alone and "## Budgets" not in alone
 
 
 def test_markdown_prints_no_prompt_and_no_answer(report: ReportInput) -> None:
@@ -41,12 +83,16 @@ def test_markdown_prints_no_prompt_and_no_answer(report: ReportInput) -> None:
             entry,
             audit=replace(
                 entry.audit,
-                items=tuple(replace(row, prompt="SECRET-PROMPT", answer="SECRET-ANSWER") for row in entry.audit.items),
+                items=tuple(
+                    replace(row, prompt="SECRET-PROMPT", answer="SECRET-ANSWER", note="SECRET-NOTE")
+                    for row in entry.audit.items
+                ),
             ),
         )
         for entry in report.entries
     )
     assert "SECRET" not in markdown.render(replace(report, entries=entries))
+    assert "SECRET" not in markdown.render(of_audits([entries[1].audit], None))
 
 
 def test_json_has_every_rule_and_no_text_of_items(report: ReportInput) -> None:

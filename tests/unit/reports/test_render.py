@@ -99,10 +99,11 @@ def test_flipped_refusals_come_first_and_the_rest_is_counted(report: ReportInput
     sheet = next(sheet for sheet in answers.view(report) if sheet.label == "task arithmetic")
     flipped, regained = sheet.refusals
     assert flipped.title.startswith("Refused by the anchor")
-    assert flipped.harmful
-    assert len(flipped.pairs) == answers.REFUSALS_SHOWN
+    assert all(pair.harmful for pair in flipped.pairs) and flipped.sight == answers.WORSE_SHOWN[0]
+    assert len(flipped.pairs) == flipped.total and flipped.omitted == 0
     assert flipped.total - regained.total == 246 - 21  # 0.82 and 0.07 of 300
-    assert flipped.omitted == flipped.total - answers.REFUSALS_SHOWN
+    few = next(sheet for sheet in answers.sheets(report, 50_000) if sheet.label == "task arithmetic").refusals[0]
+    assert 0 < len(few.pairs) < few.total and few.omitted == few.total - len(few.pairs)
     lost, gained = sheet.skills[:2]
     assert gained.total - lost.total == 111 - 48  # 0.37 and 0.16 of 300
 
