@@ -140,8 +140,6 @@ def _linear(engine: TransformersEngine, delta: "Mapping[str, Tensor]", experts: 
         subspace = anchor_subspace(engine)
     except RecipeError as error:
         return str(error)
-    if isinstance(subspace, str):
-        return subspace
     shapes = subspace.directions.shapes
     whole = _Layers(shapes, delta.get)
 

@@ -6,7 +6,7 @@ Linear drift is what of the move lies in the alignment subspace at the anchor, a
 identity chart; it comes from matched pairs of the calibration split. No test item is used.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from alignmerge.suites.registry import get_suite
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Linear
 
     from alignmerge.auditor.engines.transformers_engine import TransformersEngine
     from alignmerge.merger.checkpoint import Checkpoint
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 ITEMS = 30  # of each alignment suite
 PAIRS = 12
 TOKENS = 8  # whether to refuse is decided in the first ones
-FACTOR_BYTES = 4 << 30
+FACTOR_BYTES = 4 << 30  # of layer inputs and output gradients that are kept
+CHUNK = 16  # rows that are passed at once where all factors fit
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class DriftGauge:
     """Measures merges against one anchor. `anchor` comes first; the anchor's model stays in memory afterwards.
 
     Beside it, the anchor's logits at some 500 answer tokens and, up to 4 GiB, the layer inputs and output gradients of
-    its matched pairs are kept; where those are larger, linear drift is unscored. Per merge it costs one forward pass
-    over the held-out answers, and about as much again for the linear drift. `limit` cuts items and pairs.
+    its matched pairs are kept. Per merge it costs one forward pass over the held-out answers, and about as much again
+    for the linear drift; where what the pairs need is larger than 4 GiB, it is made again for every merge, some rows at
+    a time, by a forward and a backward pass. `limit` cuts items and pairs.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -129,8 +132,8 @@ def _scored(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"unscored": str(error)}
 
 
-def anchor_subspace(engine: "TransformersEngine", count: int = PAIRS) -> "AlignmentSubspace | str":
-    """The alignment subspace of the anchor on matched calibration pairs, or why there is none.
+def anchor_subspace(engine: "TransformersEngine", count: int = PAIRS) -> "AlignmentSubspace":
+    """The alignment subspace of the anchor on matched calibration pairs.
 
     Raises:
         RecipeError: no pair that the anchor answers differently, or no gradient.
@@ -144,12 +147,22 @@ def anchor_subspace(engine: "TransformersEngine", count: int = PAIRS) -> "Alignm
     rows = own_answers(engine, items, ALIGNMENT, TOKENS)
     pairs = pairs_of(items, rows, engine, suites[0])
     given = margins([harmful for harmful, _ in pairs], [harmless for _, harmless in pairs])
-    layers = merged_linears(engine.model).values()
-    width = sum((layer.in_features + layer.out_features) * layer.weight.element_size() for layer in layers)
-    needed = width * len(given.rows) * max(len(row.prompt) + len(row.answer) for row in given.rows)
-    if needed > FACTOR_BYTES:
-        return f"the anchor's gradients on {len(given.rows)} rows take {needed / 2**30:.0f} GiB, more than 4"
-    return alignment_subspace(engine.model, given, Identity(), pad=0)
+    chunk = _rows_at_once(merged_linears(engine.model).values(), given.rows)
+    return alignment_subspace(engine.model, given, Identity(), pad=0, memory=FACTOR_BYTES, chunk=chunk)
+
+
+def _rows_at_once(layers: "Iterable[Linear]", rows: Sequence[Row]) -> int:
+    """CHUNK where the factors of all rows fit into FACTOR_BYTES and are kept; else as many as fit, at least one.
+
+    What must fit then is one chunk's factors, and two chunks' gradients of the largest layer in float32.
+    """
+    layers = list(layers)
+    longest = max(len(row.prompt) + len(row.answer) for row in rows)
+    factors = longest * sum((one.in_features + one.out_features) * one.weight.element_size() for one in layers)
+    if factors * len(rows) <= FACTOR_BYTES:
+        return CHUNK
+    gradients = 2 * 4 * max(one.in_features * one.out_features for one in layers)
+    return min(CHUNK, max(1, FACTOR_BYTES // max(factors, gradients)))
 
 
 class _Move(Mapping[str, "Tensor"]):

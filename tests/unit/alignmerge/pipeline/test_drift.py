@@ -12,7 +12,10 @@ from click.testing import CliRunner, Result
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.cli import cli
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
+from alignmerge.merger.geometry import directions
+from alignmerge.merger.geometry.rows import Row
 from alignmerge.models import load_model
+from alignmerge.pipeline import drift
 from alignmerge.pipeline.drift import ITEMS, DriftGauge, held_out
 from alignmerge.suites.model import select
 from alignmerge.suites.registry import get_suite
@@ -82,6 +85,34 @@ def test_linear_drift_is_that_of_the_move_and_quadratic_in_it(
     found = gauge.measure(half, "half").linear
     assert found["absolute"] == pytest.approx(whole["absolute"] / 4, rel=1e-3)
     assert found["relative"] == pytest.approx(whole["relative"], rel=1e-3)
+
+
+def test_factors_that_do_not_fit_are_made_again_for_every_merge(
+    gauge: DriftGauge, anchor: Checkpoint, family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expert = engine(open_checkpoint(str(family / "expert_a")))
+    kept = gauge.measure(expert, "d").linear
+    passes, made = [], directions.factors
+    monkeypatch.setattr(directions, "factors", lambda *given: (passes.append(len(given[1].ids)), made(*given))[1])
+    monkeypatch.setattr(drift, "FACTOR_BYTES", 200_000)
+    streamed = DriftGauge(limit=4)
+    streamed.anchor(engine(anchor), anchor)
+    assert 1 <= max(passes) < drift.CHUNK
+    passes.clear()
+    found = streamed.measure(expert, "d").linear
+    assert sum(passes) == found["margins"] * 2
+    assert found["absolute"] == pytest.approx(kept["absolute"], rel=1e-3)
+    assert found["relative"] == pytest.approx(kept["relative"], rel=1e-3)
+    assert (found["rank"], found["margins"]) == (kept["rank"], kept["margins"])
+
+
+def test_rows_at_once_fit_into_what_is_allowed() -> None:
+    """The 8 B Llama: at 17 tokens its 48 rows fit no more; 9 rows' gradients of an MLP matrix, twice, still do."""
+    sides = [(4096, 4096), (4096, 1024), (4096, 1024), (4096, 4096), (4096, 14336), (4096, 14336), (14336, 4096)]
+    with torch.device("meta"):
+        layers = [torch.nn.Linear(a, b, dtype=torch.bfloat16) for a, b in sides] * 32
+    rows = {size: [Row((1,) * size, (2,), "alignment", 0.0)] * 48 for size in (15, 63, 2000, 50_000)}
+    assert [drift._rows_at_once(layers, given) for given in rows.values()] == [16, 9, 1, 1]
 
 
 def test_a_broken_merge_is_unscored_and_says_why(gauge: DriftGauge, anchor: Checkpoint) -> None:
