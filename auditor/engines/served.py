@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from alignmerge import jsonio
 from alignmerge.auditor.endpoint import Endpoint
 from alignmerge.auditor.engines.base import Advance, Answer, Completion, Sampling, Unsupported, in_order
+from alignmerge.auditor.wire.address import address
 from alignmerge.auditor.wire.reading import Reply
 from alignmerge.errors import EndpointError
 
@@ -76,8 +76,11 @@ class Served(ABC):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of host, model name and the server's own name of the model: what stands for a weights digest."""
-        named = {"host": urlsplit(self.endpoint.base_url).netloc, "model": self.endpoint.model}
+        """SHA-256 of place, model name and the server's own name of the model: what stands for a weights digest.
+
+        The place is the whole base URL: one host may serve several models of one name under several paths.
+        """
+        named = {"place": address(self.endpoint.base_url).place, "model": self.endpoint.model}
         return jsonio.digest({**named, "reported": self.endpoint.reported})
 
     @property

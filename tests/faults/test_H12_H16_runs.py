@@ -225,6 +225,17 @@ def test_H16_what_the_probe_saw_changes_no_key() -> None:
     assert noisy["digest"] == steady["digest"]
 
 
+def test_G15_two_services_of_one_host_are_two_models() -> None:
+    def identity(url: str) -> str:
+        with Endpoint(url, "m") as endpoint:
+            return OpenAIEngine(endpoint).identity
+
+    with serving(lambda asked: reply("x")) as server:
+        root = server.url.removesuffix("/v1")
+        named = [identity(f"{root}/{path}") for path in ("one/v1", "two/v1", "one/v1/")]
+        assert named[0] == named[2] != named[1]
+
+
 def test_G15_a_model_that_changes_stops_the_run(tmp_path: Path) -> None:
     with (
         serving(lambda asked: reply("x", model="a" if asked.number < 25 else "b")) as server,
