@@ -35,7 +35,8 @@ def command(
 ) -> int:
     """Write the audit record of FILES, or of the files in folders.
 
-    They are results_*.json and samples_*.jsonl of lm-eval, and JSON logs of inspect_ai.
+    They are results_*.json and samples_*.jsonl of lm-eval, and JSON logs of inspect_ai (an .eval log is one after
+    `inspect log convert LOG --to json --output-dir DIR`).
 
     Such files do not say which weights were asked, so the digest is yours to declare, and the record says so.
     """

@@ -1,5 +1,6 @@
 """Which files of other tools belong together, and what each is."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,13 +9,19 @@ from alignmerge.auditor.imported import inspect_ai, lm_eval
 from alignmerge.auditor.imported.evidence import Directions, Imported, file_bytes
 from alignmerge.errors import RecordError, UsageError
 
+# inspect_ai's own format is a zip, today of members in Zstandard, which Python reads only from 3.14 on.
+_ZIP = b"PK\x03\x04"
+
 
 def read_files(paths: Sequence[Path], directions: Directions) -> list[Imported]:
     """Everything in the files, and in the folders' `*.json` and `samples_*.jsonl`; samples go with their results.
 
+    A folder's `*.eval` is not passed over: what to do with it is said.
+
     Raises:
         UsageError: nothing to read, or a metric's direction is neither known nor given.
-        RecordError: a file of another format, or samples without their results.
+        RecordError: a file of another format (of an `.eval` log, the command that makes it JSON is named), or samples
+            without their results.
         StorageError: a file cannot be read.
     """
     files = [file for path in paths for file in _expanded(path)]
@@ -23,7 +30,14 @@ def read_files(paths: Sequence[Path], directions: Directions) -> list[Imported]:
     for file in files:
         if file.suffix == ".jsonl":
             continue
-        value = jsonio.loads(file_bytes(file), str(file))
+        data = file_bytes(file)
+        if data.startswith(_ZIP) or file.suffix == ".eval":
+            name = shlex.quote(str(file))
+            raise RecordError(
+                f"{file}: an .eval log of inspect_ai; import the JSON that `inspect log convert {name} --to json "
+                "--output-dir DIR` makes of it, or run with --log-format json"
+            )
+        value = jsonio.loads(data, str(file))
         if lm_eval.is_results(value):
             date = file.stem.removeprefix("results_")
             mine = [one for one in samples if one.parent == file.parent and one.stem.endswith(f"_{date}")]
@@ -43,4 +57,4 @@ def read_files(paths: Sequence[Path], directions: Directions) -> list[Imported]:
 def _expanded(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted([*path.glob("*.json"), *path.glob("samples_*.jsonl")])
+    return sorted([*path.glob("*.json"), *path.glob("samples_*.jsonl"), *path.glob("*.eval")])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,20 @@ def test_an_item_on_which_the_run_failed_is_unscored(tmp_path: Path) -> None:
     path.write_text(json.dumps(value))
     result = read_files([path], NOTHING)[0].metrics[0]
     assert (result.value, result.scored, result.unscored) == (1.0, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["2026-11-30_sums_Fk.eval", "renamed.json"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_eval_log_of_inspect_is_named_with_the_command_that_converts_it(
+    name: str, folder: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    with zipfile.ZipFile(path, "w") as log:
+        log.writestr("header.json", inspect_log(tmp_path / "log", "C").read_text())
+    with pytest.raises(RecordError) as caught:
+        read_files([tmp_path if folder else path], NOTHING)
+    assert f"inspect log convert {path} --to json" in str(caught.value)
+    assert caught.value.exit_code == 5
 
 
 def test_samples_alone_and_foreign_files_are_refused(tmp_path: Path) -> None:
