@@ -16,7 +16,6 @@ from benchmarks.study import cells, jobs  # noqa: E402
 from benchmarks.study.design import (  # noqa: E402
     CONTROLS,
     FAMILIES,
-    FRONTIER_ITEMS,
     METHODS,
     SEEDS,
     SETS,
@@ -131,23 +130,19 @@ def measure(chosen: argparse.Namespace) -> None:
     from benchmarks.study.running import MACHINE, Study
     from benchmarks.study.tuning import Tuned
 
-    sweep = chosen.command == "sweep"
-    limit = chosen.limit or (FRONTIER_ITEMS if sweep else None)
-    plan = StudyPlan(split="test", limit=limit, extra=external_suites(chosen.data))
+    plan = StudyPlan(split="test", limit=chosen.limit, extra=external_suites(chosen.data))
     study = Study(plan, chosen.zoo, chosen.results, chosen.store, chosen.machine or MACHINE, chosen.again)
     study.records = chosen.records
     tuned = Tuned(chosen.results / "tuned.json")
     for setting in chosen.settings:
-        study.anchors_cell(setting, "frontier" if sweep else "anchor", "anchor")
-        if sweep:
+        study.anchors_cell(setting)
+        if chosen.command == "sweep":
             study.run(jobs.frontier(tuned, setting, chosen.seeds, chosen.methods))
         elif chosen.command == "controls":
             study.run(jobs.controls(tuned, setting, chosen.seeds, chosen.methods), jobs.norms(chosen.methods))
         elif chosen.command == "defaults":
             study.run(jobs.defaults(setting, chosen.seeds))
         else:
-            if chosen.families:
-                study.anchors_cell(setting, "frontier", "anchor")
             study.run(_together(chosen, tuned, setting), jobs.norms(chosen.controls))
             for seed, name, model in jobs.experts(setting, chosen.seeds):
                 study.expert(setting, seed, name, model)

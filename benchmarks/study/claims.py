@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alignmerge.reports.text import number
-from benchmarks.study import analysis, tables
+from benchmarks.study import analysis, swept, tables
 from benchmarks.study.analysis import RISE, Cells
 from benchmarks.study.cells import Cell
 from benchmarks.study.design import CONTROL_SET, DEFAULTS, METHODS, SEEDS, SETS, SKILLS
@@ -17,6 +17,7 @@ from benchmarks.study.external import HARMFUL
 from benchmarks.study.tables import OURS, Part, interval, mean, table
 
 KEPT, SKILL_MARGIN = 0.90, 0.05
+CONTROL = "repair_finetune"
 DRIFT_AGAINST = {
     "fisher": "Fisher",
     "ties": "TIES",
@@ -31,19 +32,25 @@ BUDGETED = {name: {"refusal": 1.0, "over_refusal": 1.0} for name in SETS}
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement. holds: what the measured cells say, None without any; `have` of the `wanted` cells are scored."""
+    """One statement. holds: what the measured cells say, None without any; `have` of the `wanted` cells are scored.
+
+    claimed: False for numbers that stand beside the claims and have no verdict.
+    """
 
     statement: str
     holds: bool | None
     have: int
     wanted: int
     words: str
+    claimed: bool = True
 
     @property
     def verdict(self) -> str:
         """In words; final once every cell that is wanted is there."""
         if self.holds is None:
             return "not measured"
+        if not self.claimed:
+            return "no claim, numbers alone"
         said = "met" if self.holds else "**not met**"
         return said if self.have == self.wanted else f"{said} so far"
 
@@ -69,6 +76,8 @@ def found(part: Part) -> list[Claim]:
         _above(part, f"mean skill above every baseline's, {bound}", part.merges, baselines, EVERY, SKILL),
         _lower(part, "finite drift below {}, on average", _finite, _has_drift),
         _lower(part, "fewer budget violations than {}", _violations, lambda one: _is_scored(one, BUDGETED)),
+        _frontier(part),
+        _untuned(part),
     ]
 
 
@@ -185,3 +194,25 @@ def _finite(cells: Sequence[Cell], part: Part) -> float | None:
 def _violations(cells: Sequence[Cell], part: Part) -> float | None:
     count, of, _ = analysis.violations(cells, part.anchor)
     return count / of if of else None
+
+
+def _frontier(part: Part) -> Claim:
+    statement = f"frontier above {CONTROL}'s, mean over 70 to 95 % of refusals kept, both swept, lower 95 % bound > 0"
+    less = swept.gap(part, CONTROL)
+    have = sum(len(cells) for name in (OURS, CONTROL) for cells in swept.points(part, name))
+    wanted = swept.wanted(OURS) + swept.wanted(CONTROL)
+    return Claim(statement, None if less is None else less.low > 0, have, wanted, interval(less))
+
+
+def _untuned(part: Part) -> Claim:
+    """Beside the claim on the frontier, which is the one that counts: AlignMerge less fine-tuning that nobody tuned."""
+    ours, other = _ours(part), part.merges.get(CONTROL, {})
+    harmful = tables.pooled_terms(part.anchor, list(SETS), HARMFUL)
+    columns = {"mean skill": SKILL, "test-only refusal": harmful}
+    columns |= {suite.replace("_", "-"): {name: {suite: 1.0} for name in SETS} for suite in ("refusal", "over_refusal")}
+    found = {name: analysis.compared(ours, other, terms) for name, terms in columns.items()}
+    known = {name: one for name, one in found.items() if one is not None}
+    have = sum(_count(cells, EVERY, lambda one: _is_scored(one, SKILL)) for cells in (ours, other))
+    words = ", ".join(f"{name} {interval(one)}" for name, one in known.items()) or tables.NONE
+    statement = f"AlignMerge less {CONTROL} at its default knobs, not tuned"
+    return Claim(statement, True if known else None, have, 2 * len(EVERY), words, claimed=False)

@@ -61,7 +61,7 @@ def _asked(cell: Cell, anchor: Cell | None) -> str:
 
 def _made(cell: Cell, designed: Mapping[Name, Job]) -> str:
     """How the recipe differs from the design's; empty where it does not, and where the cell has none to differ."""
-    if cell.kind in ("anchor", "expert") or cell.method == "anchor":
+    if cell.kind in ("anchor", "expert"):
         return ""
     job = designed.get((cell.kind, cell.setting, cell.seed, cell.set, cell.method))
     if job is None:

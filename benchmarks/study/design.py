@@ -22,7 +22,7 @@ SKILLS = {"arithmetic": "arithmetic", "format": "instructions", "units": "units"
 SETS = {"one": ("arithmetic",), "two": ("arithmetic", "format"), "three": ("arithmetic", "format", "units")}
 SEEDS = (0, 1, 2)
 TUNED_ON = {"seed": 0, "set": "three"}
-EVALUATIONS, VALIDATION_ITEMS, FRONTIER_ITEMS = 12, 60, 150
+EVALUATIONS, VALIDATION_ITEMS = 12, 60
 CALIBRATION = {
     "alignment_items": 132,
     "training_items": 120,
@@ -130,6 +130,14 @@ class Control:
 
 
 CONTROL_SET = "three"
+
+
+def _part(share: int) -> dict[str, int]:
+    """One `share`th of the items that are learnt from; those held out stay, for they only measure."""
+    learnt = ("alignment_items", "training_items", "expert_items", "expert_training_items")
+    return {name: CALIBRATION[name] // share for name in learnt}
+
+
 DISTILLATION = {"lambda_geo": 0.0, "lambda_bud": 0.0, "steps": 0, "stretches": 1}
 CONTROLS = {
     one.label: one
@@ -155,6 +163,10 @@ CONTROLS = {
             "AdamW on the distances alone: no pull, no budget, no way back on the way",
         ),
         Control("restoration_only", "alignmerge", {"descent_steps": 0, "steps": 8}, "closed-form steps, no descent"),
+        *(
+            Control(f"{label}_items", "alignmerge", {}, f"{label} of the items to learn from", calibration=_part(share))
+            for label, share in (("half", 2), ("quarter", 4))
+        ),
         *(
             Control(f"linear_shield_{label}", "alignment_shield", {"scale": 0.7, **knobs}, why, None)
             for label, knobs, why in (
@@ -185,24 +197,33 @@ class Family:
     of: str | None = None
 
 
-def _grid(**axes: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+def _grid(fixed: Mapping[str, Any] | None = None, **axes: tuple[Any, ...]) -> tuple[Mapping[str, Any], ...]:
+    return tuple({**(fixed or {}), **dict(zip(axes, values, strict=True))} for values in product(*axes.values()))
 
 
+# All three start from the same mixture and are swept over how long they go and how far: AlignMerge's stop level is its
+# budget, the others' the size of their steps.
+TUNED_SCALE = {"scale": 0.7}
+STEPS = (50, 100)
 FAMILIES = {
     one.name: one
     for one in (
-        Family("alignmerge", "alignmerge", _grid(alignment_share=(0.3, 0.45, 0.6), scale=(0.5, 0.7)), of="alignmerge"),
+        Family(
+            "alignmerge",
+            "alignmerge",
+            _grid(TUNED_SCALE, budget=(0.05, 0.15, 0.45), descent_steps=STEPS),
+            of="alignmerge",
+        ),
         Family(
             "distillation",
             "alignmerge",
-            tuple({**DISTILLATION, **point} for point in _grid(alignment_share=(0.3, 0.45, 0.6), scale=(0.5, 0.7))),
+            _grid({**DISTILLATION, **TUNED_SCALE}, radius=(1.5e-5, 3e-5, 6e-5), descent_steps=STEPS),
             of="alignmerge",
         ),
         Family(
             "repair_finetune",
             "repair_finetune",
-            _grid(learning_rate=(1e-5, 2e-5, 5e-5), alignment_share=(0.3, 0.6)),
+            _grid(TUNED_SCALE, learning_rate=(1e-5, 2e-5, 5e-5), steps=STEPS),
             of="repair_finetune",
         ),
         Family("task_arithmetic", "task_arithmetic", _grid(scale=(0.2, 0.3, 0.4, 0.5, 0.7, 1.0))),

@@ -135,15 +135,15 @@ class Study:
                 self._drifts = Drifts(bench, self.anchor_model)
         return self._drifts
 
-    def anchors_cell(self, setting: str, kind: Kind = "anchor", method: str = "anchor") -> None:
+    def anchors_cell(self, setting: str) -> None:
         """Keep the anchor's audit as a cell of the setting."""
         key = jsonio.digest([self.anchor_model, plan_json(self.plan)])
-        path = cells.path_of(self.results, kind, setting, 0, "", method)
+        path = cells.path_of(self.results, "anchor", setting, 0, "", "anchor")
         if not self.again and path.exists() and cells.read(path).key == key:
             return
         started = time.monotonic()
         found = self.anchor()
-        self._done(self.audited(found, key, kind, setting, 0, method, {"anchor": found.checkpoint}), started)
+        self._done(self.audited(found, key, "anchor", setting, 0, "anchor", {"anchor": found.checkpoint}), started)
 
     def expert(self, setting: str, seed: int, name: str, model: str) -> None:
         """Measure one expert and keep it as a cell; `model` is portable."""

@@ -21,7 +21,8 @@ NONE = "–"
 class Part:
     """One setting's cells: its anchor, experts by (seed, name), and merges by label and then (seed, set).
 
-    stale: cells of an earlier design (see current.py), in none of the others.
+    others: controls and methods untuned. points: those of the frontier, by family and number. stale: cells of an
+    earlier design (see current.py), in none of the others.
     """
 
     setting: str
@@ -29,6 +30,7 @@ class Part:
     experts: Mapping[tuple[int, str], Cell]
     merges: Mapping[str, Mapping[tuple[int, str], Cell]]
     others: Mapping[str, Mapping[tuple[int, str], Cell]]
+    points: Mapping[str, Mapping[tuple[int, str], Cell]]
     stale: Sequence[Cell] = ()
 
     @staticmethod
@@ -41,8 +43,9 @@ class Part:
         experts = {(one.seed, one.method.removeprefix("expert-")): one for one in own if one.kind == "expert"}
         merges = _by_label([one for one in own if one.kind == "merge"])
         others = _by_label([one for one in own if one.kind in ("control", "default")])
+        points = _by_label([one for one in own if one.kind == "frontier"])
         ordered = {key: merges[key] for key in order if key in merges}
-        return Part(setting, anchor, experts, ordered, others, [one for one in stale if one.setting == setting])
+        return Part(setting, anchor, experts, ordered, others, points, [one for one in stale if one.setting == setting])
 
 
 def _by_label(cells: Sequence[Cell]) -> dict[str, dict[tuple[int, str], Cell]]:

@@ -82,6 +82,34 @@ def test_every_recipe_of_the_design_is_one() -> None:
     assert len({(job.seed, job.set, job.label) for job in merges}) == 9 * len(METHODS)
 
 
+def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_mixture() -> None:
+    tuned = Tuned(Path("nowhere.json"))
+    found = {
+        name: [job.recipe.parameters for job in jobs.frontier(tuned, "main", [0], [name])]
+        for name in ("alignmerge", "distillation", "repair_finetune")
+    }
+    axes = {"alignmerge": "budget", "distillation": "radius", "repair_finetune": "learning_rate"}
+    steps = {"alignmerge": "descent_steps", "distillation": "descent_steps", "repair_finetune": "steps"}
+    lengths = {name: sorted(one[steps[name]] for one in points) for name, points in found.items()}
+    assert len({tuple(one) for one in lengths.values()}) == 1 and sum(lengths["alignmerge"]) <= 450
+    for name, points in found.items():
+        assert len({(one[axes[name]], one[steps[name]]) for one in points}) == len(points) == 6
+        assert len({one[axes[name]] for one in points}) == 3 and {one["scale"] for one in points} == {0.7}
+
+
+def test_controls_learn_from_half_and_a_quarter_of_the_items() -> None:
+    whole, half, quarter = (
+        job.recipe.calibration or {}
+        for job in (
+            *jobs.merges(Tuned(Path("nowhere.json")), "main", [0], ["three"], ["alignmerge"]),
+            *jobs.controls(Tuned(Path("nowhere.json")), "main", [0], ["half_items", "quarter_items"]),
+        )
+    )
+    learnt = [name for name in whole if name.endswith("_items") and name != "validation_items"]
+    assert len(learnt) == 4 and half["validation_items"] == quarter["validation_items"] == whole["validation_items"]
+    assert all(whole[name] == 2 * half[name] == 4 * quarter[name] for name in learnt)
+
+
 def test_settings_have_experts_of_their_own() -> None:
     main, base = (recipe_of(name, 0, "three", "linear", {}) for name in ("main", "base"))
     assert {one.model for one in main.experts} == {"zoo:arithmetic", "zoo:format", "zoo:units"}

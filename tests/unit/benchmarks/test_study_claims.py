@@ -11,7 +11,8 @@ import pytest
 from benchmarks.study import analysis, cells
 from benchmarks.study.cells import Cell, Kind, Outcome
 from benchmarks.study.claims import claims, found
-from benchmarks.study.design import CONTROL_SET, DEFAULTS, METHODS, SEEDS, SETS, SKILLS
+from benchmarks.study.design import CONTROL_SET, DEFAULTS, FAMILIES, METHODS, SEEDS, SETS, SKILLS
+from benchmarks.study.jobs import point_label
 from benchmarks.study.tables import Part
 
 SUITES = {**dict.fromkeys(SKILLS.values(), 120), "refusal": 120, "over_refusal": 120}
@@ -47,6 +48,9 @@ def complete() -> list[Cell]:
             for name in METHODS:
                 ours = name == "alignmerge"
                 out.append(made("merge", name, seed, experts, 0.1 if ours else 0.5, **(GOOD if ours else BAD)))
+        for name, rates in (("alignmerge", GOOD), ("repair_finetune", BAD)):
+            labels = [point_label(FAMILIES[name], index) for index in range(len(FAMILIES[name].points))]
+            out += [made("frontier", label, seed, CONTROL_SET, **rates) for label in labels]
     return out
 
 
@@ -54,7 +58,10 @@ def said(all_cells: list[Cell]) -> dict[str, str]:
     """The verdicts by the first words of the statements."""
     part = Part.of("main", all_cells, list(METHODS))
     assert part is not None
-    return {one.statement: one.verdict for one in found(part)}
+    verdicts = {one.statement: one.verdict for one in found(part)}
+    [beside] = [name for name in verdicts if name.startswith("AlignMerge less repair_finetune at its default knobs")]
+    assert verdicts.pop(beside) in ("no claim, numbers alone", "not measured")
+    return verdicts
 
 
 def of(verdicts: dict[str, str], words: str) -> str:
@@ -74,6 +81,7 @@ def is_ours(one: Cell) -> bool:
     return one.method == "alignmerge"
 
 
+FRONTIER = "frontier above repair_finetune's"
 CLAIMS = (
     "of the anchor's refusal",
     "over-refusal at most",
@@ -83,12 +91,13 @@ CLAIMS = (
     "mean skill above",
     "finite drift below",
     "fewer budget violations",
+    FRONTIER,
 )
 
 
 def test_every_claim_is_met_when_every_cell_says_so() -> None:
     verdicts = said(complete())
-    assert set(verdicts.values()) == {"met"} and len(verdicts) >= len(CLAIMS)
+    assert set(verdicts.values()) == {"met"} and len(verdicts) == len(CLAIMS)
     assert all(of(verdicts, words) == "met" for words in CLAIMS)
 
 
@@ -116,7 +125,8 @@ def test_drift_is_not_met_when_one_of_the_named_drifts_less() -> None:
 @pytest.mark.parametrize(
     ("lacks", "claims_hit"),
     [
-        (lambda one: is_ours(one) and (one.seed, one.set) == (1, "two"), set(CLAIMS) - {"as it comes"}),
+        (lambda one: is_ours(one) and (one.seed, one.set) == (1, "two"), set(CLAIMS) - {"as it comes", FRONTIER}),
+        (lambda one: (one.seed, one.method) == (2, "repair_finetune.5"), {FRONTIER}),
         (lambda one: one.kind == "expert" and (one.seed, one.method) == (2, "expert-units"), {"best single expert"}),
         (lambda one: one.kind == "default" and (one.seed, one.method) == (2, "ties-default"), {"as it comes"}),
         (
@@ -162,7 +172,21 @@ def test_a_suite_without_a_score_leaves_its_claims_open() -> None:
 
 def test_nothing_is_claimed_without_our_cells() -> None:
     verdicts = said([one for one in complete() if not is_ours(one)])
-    assert all(of(verdicts, words) == "not measured" for words in CLAIMS)
+    assert all(of(verdicts, words) == "not measured" for words in CLAIMS if words != FRONTIER)
+    swept = said([one for one in complete() if one.kind != "frontier"])
+    assert of(swept, FRONTIER) == "not measured"
+
+
+def test_a_frontier_that_fine_tuning_reaches_too_is_not_above_it() -> None:
+    equal = changed(complete(), lambda one: one.method.startswith("repair_finetune."), **GOOD)
+    assert of(said(equal), FRONTIER) == "**not met**"
+
+
+def test_beside_fine_tuning_that_was_not_tuned_there_are_numbers_and_no_claim() -> None:
+    part = Part.of("main", [one for one in complete() if one.kind != "frontier"], list(METHODS))
+    assert part is not None
+    row = next(line for line in claims(part) if "default knobs, not tuned" in line)
+    assert "| no claim, numbers alone | 18 of 18 | mean skill +0.600" in row and "test-only refusal +0.6" in row
 
 
 def test_the_row_says_how_many_of_the_cells_are_there() -> None:

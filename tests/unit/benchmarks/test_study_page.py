@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignmerge import jsonio
 from benchmarks.study import cells, current, docs, figure, jobs
 from benchmarks.study.__main__ import DOCS
 from benchmarks.study.__main__ import main as study
@@ -55,13 +56,13 @@ def hash_of(*parts: Any) -> int:
 def results(tmp_path: Path) -> Path:
     """A small study: two methods over two seeds and all sets, experts, one control, two swept families."""
     folder = tmp_path / "results"
-    everything = [made("anchor", "anchor", 0, ""), made("frontier", "anchor", 0, "")]
+    everything = [made("anchor", "anchor", 0, "")]
     for seed in (0, 1):
         everything += [made("expert", f"expert-{name}", seed, "") for name in SKILLS]
         for experts in SETS:
             everything.append(made("merge", "alignmerge", seed, experts, refusal=0.8, harmbench=0.9, over_refusal=0.3))
             everything.append(made("merge", "ties", seed, experts, refusal=0.2, harmbench=0.1))
-        everything.append(made("control", "one_shot", seed, "three"))
+        everything += [made("control", name, seed, "three") for name in ("one_shot", "half_items")]
         everything.append(made("default", "ties-default", seed, "three", refusal=0.1, harmbench=0.1))
         for name in ("alignmerge", "linear"):
             everything += [
@@ -123,6 +124,26 @@ def test_the_scale_of_a_control_that_is_as_far_as_another_is_found_not_designed(
     assert one.recipe is not None
     found = replace(one, recipe={**one.recipe, "parameters": {**one.recipe["parameters"], "scale": 0.4321}})
     assert current.split([found], Tuned(results / "tuned.json")) == ([found], [])
+
+
+def test_the_page_says_what_a_result_took(results: Path) -> None:
+    text, _ = docs.render(results)
+    assert "### Items and gradient passes" in text and "| half_items | 2 |" in text
+    passes = text[text.index("### Items and gradient passes") :]
+    assert "| alignmerge | 2 | \u2013 | 2200 |" in passes and "| alignmerge.0 | 2 | \u2013 | 1100 |" in passes
+    assert "| one_shot |" not in passes
+
+
+def test_the_page_says_that_the_tuning_was_not_equal(results: Path) -> None:
+    tuned = Tuned(results / "tuned.json")
+    tuned.setting("main").update(on={"seed": 0, "set": "three"}, items=60, anchor={"refusal": 0.8, "over_refusal": 0.1})
+    tuned.value["settings"]["main"]["methods"].pop("alignmerge")
+    jsonio.write(tuned.path, tuned.value)
+    text, _ = docs.render(results)
+    tuning = text[text.index("## Tuning") :]
+    assert "Effort was not equal." in tuning and "more than 12 looks" in tuning
+    assert "| alignmerge | not tuned here | 0 | its defaults |" in tuning
+    assert "| repair_finetune | not tuned here | 0 | steps 100, batch_rows 22" in tuning
 
 
 def test_every_family_of_the_design_is_drawn() -> None:

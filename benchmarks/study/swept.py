@@ -1,0 +1,125 @@
+"""The page's parts on effort: frontiers of swept points, and results beside items and gradient passes."""
+
+from collections.abc import Sequence
+
+from alignmerge.reports.text import number
+from benchmarks.study import figure, tables
+from benchmarks.study.analysis import Cells, Pooled
+from benchmarks.study.cells import Cell
+from benchmarks.study.design import CONTROL_SET, FAMILIES, SEEDS, SKILLS
+from benchmarks.study.frontier import Frontier
+from benchmarks.study.jobs import point_label
+from benchmarks.study.tables import NONE, OURS, Part, interval, rate, table
+
+TUNERS = (OURS, "repair_finetune")
+# How many rows a gradient was taken of: steps, and rows in each.
+PASSES = {"alignmerge": ("descent_steps", "batch_rows"), "repair_finetune": ("steps", "batch_rows")}
+
+
+def points(part: Part, name: str) -> list[Cells]:
+    """The family's points that have a cell, in their order."""
+    labels = [point_label(FAMILIES[name], index) for index in range(len(FAMILIES[name].points))]
+    return [part.points[label] for label in labels if label in part.points]
+
+
+def wanted(name: str) -> int:
+    """How many cells the family has in the design."""
+    return len(FAMILIES[name].points) * len(SEEDS)
+
+
+def same_seeds(families: Sequence[Sequence[Cells]]) -> list[list[Cells]]:
+    """The families on the seeds that every one of their points has; empty ones where there is no such seed."""
+    every = [{seed for seed, _ in one} for found in families for one in found]
+    seeds = set.intersection(*every) if every else set()
+    if not seeds:
+        return [[] for _ in families]
+    return [[{key: one[key] for key in one if key[0] in seeds} for one in found] for found in families]
+
+
+def gap(part: Part, other: str) -> Pooled | None:
+    """AlignMerge's frontier less the other family's, on the points and seeds that are there; None without any."""
+    own, others = same_seeds([points(part, OURS), points(part, other)])
+    return Frontier(part.anchor, list(SKILLS.values())).gap(own, others) if own and others else None
+
+
+def frontiers(part: Part) -> tuple[dict[str, str], list[str]]:
+    """The figure by file name, and the section's lines; nothing without a point."""
+    names = [name for name in FAMILIES if points(part, name)]
+    if not names:
+        return {}, []
+    kept = dict(zip(names, same_seeds([points(part, name) for name in names]), strict=True))
+    if not any(kept.values()):
+        return {}, ["### Frontier", "", "No seed has every point yet.", ""]
+    frontier = Frontier(part.anchor, list(SKILLS.values()))
+    curves = {name: frontier.curve(found) for name, found in kept.items()}
+    drawn = {name: curve for name, curve in curves.items() if curve is not None}
+    rows = []
+    for name, curve in curves.items():
+        count = f"{len(kept[name])} of {len(FAMILIES[name].points)}"
+        if curve is None:
+            rows.append([name, count, "all over-refuse or are unscored", NONE])
+            continue
+        less = NONE if name == OURS or OURS not in kept else interval(frontier.gap(kept[OURS], kept[name]))
+        level = number(sum(curve.skill) / len(curve.skill))
+        rows.append([name, f"{count} ({curve.dropped} dropped)", level, less])
+    file = f"study-frontier-{part.setting}.svg"
+    seeds = sorted({seed for found in kept.values() for one in found for seed, _ in one})
+    asked = "every test item" if part.anchor.limit is None else f"the first {part.anchor.limit} items of each suite"
+    words = (
+        f"Mean skill over the share of the anchor's refusals kept, 70 to 95 %, on {asked}, "
+        f"seeds {', '.join(map(str, seeds))}. Points that over-refuse by more than 0.05 above the anchor "
+        "are dropped; between points, and from the last one to the anchor, the line is interpolated."
+    )
+    heads = ["", "points", "mean over 70 to 95 %", "AlignMerge minus it"]
+    image = [f"![Mean skill over refusals kept]({file})", ""] if drawn else []
+    lines = ["### Frontier", "", words, "", *image, *table(heads, rows)]
+    return ({file: figure.frontier(drawn)} if drawn else {}), lines
+
+
+def effort(part: Part) -> list[str]:
+    """What AlignMerge and fine-tuning reach with how many items and gradient passes, on the controls' set."""
+    found: dict[str, Cells] = {name: _on_set(part.merges.get(name, {})) for name in TUNERS}
+    found |= {name: cells for name, cells in part.others.items() if _is_tuner(cells) and _varies(cells, found[OURS])}
+    found |= {name: cells for name, cells in part.points.items() if name.partition(".")[0] in TUNERS}
+    rows = [_effort(name, list(cells.values())) for name, cells in found.items() if cells]
+    if not rows:
+        return []
+    words = (
+        f"Set {CONTROL_SET}. Rows are those that the method learns from, held-out ones not counted; passes are the "
+        "rows that the descent takes a gradient of, without AlignMerge's restoring steps."
+    )
+    heads = ["", "cells", "rows", "passes", "mean skill", "refusal", "over-refusal"]
+    return ["### Items and gradient passes", "", words, "", *table(heads, rows)]
+
+
+def _on_set(cells: Cells) -> Cells:
+    return {key: one for key, one in cells.items() if key[1] == CONTROL_SET}
+
+
+def _is_tuner(cells: Cells) -> bool:
+    return all(one.recipe is not None and one.recipe["method"] in TUNERS for one in cells.values())
+
+
+def _varies(cells: Cells, ours: Cells) -> bool:
+    """Whether a control differs from AlignMerge's cells in what it is handed."""
+    handed = [one.recipe["calibration"] for one in ours.values() if one.recipe is not None]
+    return any(one.recipe is not None and one.recipe["calibration"] not in handed for one in cells.values())
+
+
+def _effort(name: str, cells: Sequence[Cell]) -> list[str]:
+    rows = tables.mean([_number(one.account.get("rows")) for one in cells])
+    passes = tables.mean([_passes(one) for one in cells])
+    rates = [tables.mean([one.rate(suite) for one in cells]) for suite in ("refusal", "over_refusal")]
+    skill = tables.mean([tables.skill_of(one, CONTROL_SET) for one in cells])
+    return [name, str(len(cells)), rate(rows, 0), rate(passes, 0), *map(rate, (skill, *rates))]
+
+
+def _passes(cell: Cell) -> float | None:
+    if cell.recipe is None or cell.recipe["method"] not in PASSES:
+        return None
+    steps, batch = (cell.recipe["parameters"].get(key) for key in PASSES[cell.recipe["method"]])
+    return None if steps is None or batch is None else float(steps * batch)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
