@@ -11,7 +11,7 @@ from benchmarks.study import cells as files
 from benchmarks.study import current, swept, tables
 from benchmarks.study.cells import Cell
 from benchmarks.study.claims import claims
-from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS, SKILLS
+from benchmarks.study.design import CONTROLS, DEFAULTS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS, SKILLS
 from benchmarks.study.tables import OURS, Part, table
 from benchmarks.study.tuning import Tuned
 
@@ -113,6 +113,11 @@ def _counts(setting: str, own: Sequence[Cell], stale: Sequence[Cell]) -> list[li
         found = [one for one in own if (one.kind, one.method) == ("merge", label)]
         said = f"not defined: {reason}" if reason else _made(found, stale, len(SEEDS) * len(SETS))
         rows.append([setting, label, said])
+    experts = [one for one in own if one.kind == "expert"]
+    rows.append([setting, "experts", _made(experts, stale, len(SEEDS) * len(SKILLS))])
+    defaults = [name for name in DEFAULTS if setting not in METHODS[name].undefined]
+    untuned = [one for one in own if one.kind == "default"]
+    rows.append([setting, "baselines as they come", _made(untuned, stale, len(SEEDS) * len(defaults))])
     for label in CONTROLS:
         found = [one for one in own if (one.kind, one.method) == ("control", label)]
         rows.append([setting, f"control {label}", _made(found, stale, len(SEEDS)) if found else "not run"])

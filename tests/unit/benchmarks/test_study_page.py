@@ -83,6 +83,7 @@ def test_the_page_is_made_from_cells_alone(results: Path, tmp_path: Path) -> Non
     assert f"{sum(ours) / 2:.3f}" in text and f"{anchor.rate('refusal'):.3f}" in text
     assert "| ties, as it comes | 2 |" in text and "above every baseline as it comes" in text
     assert "| main | ties | 6 of 9 |" in text and "| main | control one_shot | 2 of 3 |" in text
+    assert "| main | experts | 6 of 9 |" in text and "| main | baselines as they come | 2 of 27 |" in text
     assert "unscored: no judge that passed its exam" in text and "nan" not in text.lower()
     for heading in ("What was to be shown", "Experts", "Set three", "Controls", "Frontier", "Drift and refusals"):
         assert f"### {heading}" in text
@@ -137,7 +138,8 @@ def test_the_page_says_what_a_result_took(results: Path) -> None:
 def test_the_page_says_that_the_tuning_was_not_equal(results: Path) -> None:
     tuned = Tuned(results / "tuned.json")
     tuned.setting("main").update(on={"seed": 0, "set": "three"}, items=60, anchor={"refusal": 0.8, "over_refusal": 0.1})
-    tuned.value["settings"]["main"]["methods"].pop("alignmerge")
+    for name in ("alignmerge", "repair_finetune"):
+        tuned.value["settings"]["main"]["methods"].pop(name)
     jsonio.write(tuned.path, tuned.value)
     text, _ = docs.render(results)
     tuning = text[text.index("## Tuning") :]
