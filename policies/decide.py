@@ -20,6 +20,7 @@ from alignmerge.auditor.statistics import holm
 from alignmerge.errors import AlignMergeError
 from alignmerge.policies import reasons
 from alignmerge.policies.demands import demanded
+from alignmerge.policies.engines import engine_notes
 from alignmerge.policies.evidence import SAME_CHECKPOINT, check_comparable, check_set, cleaned, other_split
 from alignmerge.policies.excuses import waive
 from alignmerge.policies.lineage import added
@@ -95,22 +96,14 @@ def decide(
         rules=tuple(rules),
         policy=policy_digest(policy),
         policy_name=policy.name,
-        audits=_named(references),
+        audits={role: record_digest(record) for role, record in references.roles().items()},
         created=created,
         version=version,
         waivers=waived.uses,
         approvals=tuple(approvals),
         lineage=lineage if needs_lineage(policy) else None,
+        notes=engine_notes(references.roles()),
     )
-
-
-def _named(references: References) -> dict[str, str]:
-    """The digest of every record that was handed in, by role."""
-    roles = {"candidate": references.candidate, "anchor": references.anchor, "root": references.root}
-    audits = {role: record_digest(record) for role, record in roles.items() if record is not None}
-    return audits | {
-        f"expert-{index}": record_digest(expert) for index, expert in enumerate(references.experts, start=1)
-    }
 
 
 def overall(rules: Sequence[RuleResult]) -> Decision:

@@ -17,8 +17,8 @@ _ORDER: tuple[RuleDecision, ...] = ("fail", "inconclusive", "pending", "warn", "
 
 
 def verdict_lines(verdict: Verdict, who: str = "") -> list[str]:
-    """The verdict as text: the decision first, then one line per rule (worst first) with its nearest fix, then a tally
-    and the waivers. who: spends most of the drift; see `fixes.blamed`.
+    """The verdict as text: the decision first, then one line per rule (worst first) with its nearest fix, then a tally,
+    the waivers and the notes. who: spends most of the drift; see `fixes.blamed`.
     """
     lines = [f"{verdict.decision}: {verdict.subject_name} ({verdict.subject[:12]}) under policy {verdict.policy_name}"]
     for rule in sorted(verdict.rules, key=lambda row: _ORDER.index(row.decision)):
@@ -33,6 +33,7 @@ def verdict_lines(verdict: Verdict, who: str = "") -> list[str]:
     for use in verdict.waivers:
         mark = "waiver" if use.applied else "warning: waiver"
         lines.append(f"  {mark} of {use.rule} by {use.approver} until {use.expires}: {use.outcome}")
+    lines += [f"  note: {note}" for note in verdict.notes]
     return [printable(line) for line in lines]
 
 

@@ -37,6 +37,12 @@ class References:
     root: AuditRecord | None
     lineage: Lineage | None
 
+    def roles(self) -> dict[str, AuditRecord]:
+        """Every record that was handed in, by role."""
+        named = {"candidate": self.candidate, "anchor": self.anchor, "root": self.root}
+        found = {role: record for role, record in named.items() if record is not None}
+        return found | {f"expert-{index}": expert for index, expert in enumerate(self.experts, start=1)}
+
     def of(self, rule: Rule) -> Reference:
         """Whom this rule compares with.
 

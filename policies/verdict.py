@@ -80,6 +80,7 @@ class Verdict:
     """What `policy` says of `subject` (a manifest digest), with everything it looked at named by digest.
 
     waivers, approvals, lineage: what was handed in beside the audits, in full, so that deciding again needs no more.
+    notes: what decides nothing and a reader must know.
     """
 
     subject: str
@@ -94,6 +95,7 @@ class Verdict:
     waivers: tuple[WaiverUse, ...] = ()
     approvals: tuple[Approval, ...] = ()
     lineage: Lineage | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -130,12 +132,14 @@ def to_statement(verdict: Verdict) -> dict[str, Any]:
 # Fields that came after the first verdicts were signed; at their defaults they are not written.
 _LATER = {
     RuleResult: ("against", "category", "waived", "suite", "estimate"),
-    Verdict: ("waivers", "approvals", "lineage"),
+    Verdict: ("waivers", "approvals", "lineage", "notes"),
 }
 
 
 def _written(part: Verdict) -> dict[str, Any]:
-    lists = {"rules": [_sparse(rule) for rule in part.rules]}
+    lists: dict[str, list[Any]] = {"rules": [_sparse(rule) for rule in part.rules]}
+    if part.notes:
+        lists["notes"] = list(part.notes)
     for name in ("waivers", "approvals"):
         if getattr(part, name):
             lists[name] = [asdict(one) for one in getattr(part, name)]

@@ -6,7 +6,7 @@ decided again, which is neither agreement nor tampering.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alignmerge.auditor.record import AuditRecord, record_digest
@@ -134,6 +134,8 @@ def _decide_again(
     except AlignMergeError as error:
         out.findings.append(Finding(name, f"cannot be decided again: {error}"))
         return
+    if not verdict.notes:  # one of before there were any
+        again = replace(again, notes=())
     if again != verdict:
         text = f"says {verdict.decision}; its audits and policy give {again.decision}"
         out.findings.append(Finding(name, f"{text}{_first_other(verdict, again)}"))

@@ -154,3 +154,14 @@ def test_an_approval_that_was_written_into_a_verdict_is_found(approved: tuple[Pa
     rules = tuple(replace(one, reason=one.reason.replace("Ada", "Eve")) for one in verdict.rules)
     found = check(replace(verdict, approvals=renamed, rules=rules), SIGNED, run_folder=folder, approvers=[officer])
     assert "officer by Eve" in found.absent[0].problem
+
+
+def test_the_notes_of_a_verdict_are_decided_again_and_one_of_before_had_none() -> None:
+    policy = r.policy(r.rule())
+    other = replace(GOOD, engine={"kind": "transformers", "dtype": "float16", "digest": "f"})
+    verdict = r.verdict(policy, other, ANCHOR)
+    assert "dtype float16" in verdict.notes[0]
+    for notes in (verdict.notes, ()):
+        assert check(replace(verdict, notes=notes), policy, other) == CheckedVerdict()
+    (problem,) = problems(check(replace(verdict, notes=("all is well",)), policy, other))
+    assert problem.endswith("with something else beside its rules")
