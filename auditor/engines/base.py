@@ -68,16 +68,14 @@ class Sampling:
 class Completion:
     """One answer. `tokens` exclude the end token; `finish` is "length" when the token limit cut it off.
 
-    `logprobs` are natural-log probabilities of `tokens` under the model, where the engine reports them. `choices` are
-    those of the choices of a likelihood item, in its order; `text` is then the likeliest choice. `tokens` is empty
-    where the engine tells only text. `fault` says why this is no whole answer (finish "fault"): it is never scored and
-    never kept.
+    `choices` are the natural-log probabilities of the choices of a likelihood item, in its order; `text` is then the
+    likeliest choice. `tokens` is empty where the engine tells only text. `fault` says why this is no whole answer
+    (finish "fault"): it is never scored and never kept.
     """
 
     tokens: tuple[int, ...]
     text: str
     finish: Finish
-    logprobs: tuple[float, ...] | None = None
     choices: tuple[float, ...] | None = None
     fault: str | None = None
 

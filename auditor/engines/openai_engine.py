@@ -20,20 +20,19 @@ TEMPLATE = jsonio.digest("the server's own chat template")
 class OpenAIEngine(Served):
     """Answers of the model that `endpoint` names.
 
-    weights: "stated" where the user says which checkpoint the server runs, "unknown" where nobody does. logprobs: ask
-    the server for those of its tokens.
+    weights: "stated" where the user says which checkpoint the server runs, "unknown" where nobody does.
 
     Raises:
         EndpointError: see Served.
     """
 
-    def __init__(self, endpoint: Endpoint, weights: Weights = "unknown", logprobs: bool = False) -> None:
-        self._weights, self._extra = weights, {"logprobs": True} if logprobs else {}
+    def __init__(self, endpoint: Endpoint, weights: Weights = "unknown") -> None:
+        self._weights = weights
         super().__init__(endpoint)
 
     def _ask(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
         asked = [[{"role": "user", "content": clean(prompt)}] for prompt in prompts]
-        return self.endpoint.chats(asked, sampling, self._extra)
+        return self.endpoint.chats(asked, sampling)
 
     def _body(self) -> dict[str, Any]:
         return {

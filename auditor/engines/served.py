@@ -109,7 +109,7 @@ class Served(ABC):
         text = reply.text or ""
         if reply.fault is not None or reply.finish is None:
             return Completion((), text, "fault", fault=reply.fault or "the reply is not complete")
-        return Completion((), text, reply.finish, reply.logprobs)
+        return Completion((), text, reply.finish)
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Advance | None = None) -> list[Completion]:
         """One completion per prompt, in the order of `prompts`."""

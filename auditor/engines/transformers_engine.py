@@ -103,21 +103,6 @@ class TransformersEngine:
         """One completion per prompt, in the order of `prompts`."""
         return in_order(self.stream(prompts, sampling), len(prompts), progress)
 
-    def generate_with_states(
-        self, prompts: Sequence[str], sampling: Sampling, progress: Advance | None = None
-    ) -> tuple[list[Completion], torch.Tensor]:
-        """Completions, and the states of `hidden_states` taken from the same pass: (n, layers, d)."""
-        states: dict[int, torch.Tensor] = {}
-
-        def watched() -> Iterator[Answer]:
-            for answer in self.stream(prompts, sampling, states=True):
-                assert answer.states is not None
-                states[answer.index] = answer.states
-                yield answer
-
-        found = in_order(watched(), len(prompts), progress)
-        return found, torch.stack([states[index] for index in range(len(prompts))])
-
     def hidden_states(self, prompts: Sequence[str], layers: Sequence[int] | None = None) -> torch.Tensor:
         """Residual stream after each of `layers` (1-based; the last one after the final norm) at the last prompt token.
 

@@ -90,7 +90,7 @@ class VLLMEngine(Served):
             return super()._completion(reply)
         tokens = tuple(told[:-1] if told and told[-1] in self._ends else told)
         text = self.encoder.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Completion(tokens, text, reply.finish, reply.logprobs)
+        return Completion(tokens, text, reply.finish)
 
     def _body(self) -> dict[str, Any]:
         return {

@@ -36,8 +36,8 @@ class Reply:
     """One answer, or the `fault` for which there is none that may be scored (`text` is then what came, or None).
 
     finish: "length" where the token limit cut the text. model: the server's own name of what answered. tries: requests
-    it took. logprobs: natural-log probabilities of its tokens, where given. refusal: the text came in the reply's
-    refusal field. choice: the whole first choice, for what only some servers send.
+    it took. refusal: the text came in the reply's refusal field. choice: the whole first choice, for what only some
+    servers send.
     """
 
     text: str | None
@@ -46,7 +46,6 @@ class Reply:
     usage: Usage | None = None
     tries: int = 1
     fault: str | None = None
-    logprobs: tuple[float, ...] | None = None
     refusal: bool = False
     choice: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -81,7 +80,6 @@ def read(data: bytes, kind: Kind, hide: Hide = _as_it_is) -> Reply:
         model,
         usage,
         fault=fault or cut,
-        logprobs=_logprobs(choice.get("logprobs"), kind),
         refusal=refusal,
         choice=choice,
     )
@@ -145,16 +143,3 @@ def _usage(value: Any) -> Usage | None:
     counts = [value.get(key) for key in ("prompt_tokens", "completion_tokens")]
     prompt, completion = (count if type(count) is int and count >= 0 else None for count in counts)
     return Usage(prompt, completion)
-
-
-def _logprobs(value: Any, kind: Kind) -> tuple[float, ...] | None:
-    if not isinstance(value, dict):
-        return None
-    if kind == "completion":
-        rows = value.get("token_logprobs")
-    else:
-        content = value.get("content")
-        rows = [row.get("logprob") if isinstance(row, dict) else None for row in content] if content else None
-    if not isinstance(rows, list) or not all(type(row) in (int, float) for row in rows):
-        return None
-    return tuple(float(row) for row in rows)

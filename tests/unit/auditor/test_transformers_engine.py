@@ -90,9 +90,11 @@ def test_hidden_states_are_those_of_a_plain_forward_pass(tiny: tuple[Any, Any], 
 
 
 def test_states_come_with_generation_at_no_other_values(tiny_engine: Any) -> None:
-    completions, states = tiny_engine.generate_with_states(PROMPTS, Sampling(10))
-    assert completions == tiny_engine.generate(PROMPTS, Sampling(10))
-    torch.testing.assert_close(states, tiny_engine.hidden_states(PROMPTS), atol=1e-4, rtol=1e-4)
+    answers = sorted(tiny_engine.stream(PROMPTS, Sampling(10), states=True), key=lambda answer: answer.index)
+    assert [answer.completion for answer in answers] == tiny_engine.generate(PROMPTS, Sampling(10))
+    torch.testing.assert_close(
+        torch.stack([answer.states for answer in answers]), tiny_engine.hidden_states(PROMPTS), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_loglikelihood_is_the_sum_over_answer_and_end_token(tiny: tuple[Any, Any], tiny_engine: Any) -> None:
