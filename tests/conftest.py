@@ -140,7 +140,7 @@ def write_tiny_checkpoint(folder: Path, seed: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _byte_tokenizer()
+    tokenizer = byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -161,7 +161,7 @@ def write_tiny_checkpoint(folder: Path, seed: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _byte_tokenizer() -> Any:
+def byte_tokenizer() -> Any:
     """A tokenizer whose tokens are the 256 bytes and three special tokens; it encodes any text and decodes it back."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

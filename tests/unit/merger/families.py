@@ -71,22 +71,25 @@ MARKS = {
 }
 
 
-def config_of(family: str) -> Any:
+def config_of(family: str, **changes: Any) -> Any:
     """The tiny config of `family`, of transformers' own class."""
     from transformers import AutoConfig
 
     kind, own = FAMILIES[family]
-    return AutoConfig.for_model(kind, **{**_COMMON, **own})
+    return AutoConfig.for_model(kind, **{**_COMMON, **own, **changes})
 
 
-def write_family(family: str, root: Path) -> None:
-    """Put the checkpoints ROLES of `family` into `root`: bf16, all near the first one, saved by transformers."""
+def write_family(family: str, root: Path, tokenizer: Any = None) -> None:
+    """Put the checkpoints ROLES of `family` into `root`: bf16, all near the first one, saved by transformers.
+
+    With a tokenizer they can be asked; the embedding has as many more rows than tokens as the family's has.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config_of(family)).bfloat16()
+        model = AutoModelForCausalLM.from_config(config_of(family, **_spoken(family, tokenizer))).bfloat16()
         start = {name: value.detach().clone() for name, value in model.named_parameters()}
         for role in ROLES:
             with torch.no_grad():
@@ -95,3 +98,14 @@ def write_family(family: str, root: Path) -> None:
                     moved = start[name].float() + spread * torch.randn(value.shape) * (role != "base")
                     value.copy_(moved.bfloat16())
             model.save_pretrained(root / role)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(root / role)
+
+
+def _spoken(family: str, tokenizer: Any) -> dict[str, Any]:
+    """What `tokenizer` changes of the config."""
+    if tokenizer is None:
+        return {}
+    spare = FAMILIES[family][1].get("vocab_size", _COMMON["vocab_size"]) - 96
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return {**special, "vocab_size": len(tokenizer) + spare, "max_position_embeddings": 512}
