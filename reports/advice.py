@@ -11,7 +11,7 @@ from alignmerge.policies.reasons import figure
 from alignmerge.policies.registered import REGISTERED
 from alignmerge.policies.verdict import RuleResult, Verdict
 from alignmerge.reports.model import Entry
-from alignmerge.reports.scope import excess, floor, held
+from alignmerge.reports.scope import excess, floor, held, part
 
 AGAINST = {None: "the anchor", "best_expert": "the best expert", "root": "the root of the lineage"}
 NOT_A_LOSS = (
@@ -256,20 +256,26 @@ def _wants(row: RuleResult) -> bool:
 
 def _again(rows: list[RuleResult]) -> str:
     """To audit again with the items that the rules need."""
-    by_need: dict[int, list[str]] = {}
+    by_need: dict[tuple[int, str], list[str]] = {}
     for row in rows:
-        by_need.setdefault(row.needs or 0, []).append(row.rule)
+        by_need.setdefault((row.needs or 0, _of(row)), []).append(row.rule)
     if len(by_need) == 1 and len(rows) > 1:
-        wanted = f"about {rows[0].needs:,} items in all for each of these rules"
+        wanted = f"about {rows[0].needs:,} items{_of(rows[0])} in all for each of these rules"
     else:
-        told = (f"about {need:,} items in all for {' and '.join(names)}" for need, names in sorted(by_need.items()))
+        told = (f"about {n:,} items{of} in all for {' and '.join(names)}" for (n, of), names in sorted(by_need.items()))
         wanted = ", ".join(told)
     return f"audit again with {wanted} (the audit's --limit N asks N items of a suite; without it, all)"
+
+
+def _of(row: RuleResult) -> str:
+    """The part of the items that the rule looks at alone."""
+    return f" of {part(row)}" if part(row) else ""
 
 
 def _too_many(entry: Entry, row: RuleResult) -> str:
     """That no audit of the items there are can decide the rule."""
     only = _only(entry, row, row.needs or 0)
     if _wants(row):
-        return f"the policy wants at least {row.needs:,} items for {row.rule}{only}"
-    return f"with the rates of this merge {row.rule} would need about {row.needs:,} items{only}, or change the merge"
+        return f"the policy wants at least {row.needs:,} items{_of(row)} for {row.rule}{only}"
+    needed = f"about {row.needs:,} items{_of(row)}"
+    return f"with the rates of this merge {row.rule} would need {needed}{only}, or change the merge"

@@ -265,6 +265,8 @@ def test_more_items_than_there_are_cannot_be_asked(report: ReportInput) -> None:
     )
     both = next_step(entry_with(report, "INCONCLUSIVE", near, far))
     assert both.startswith(f"{alone}; then audit again with about 4,000 items in all for drop-4000 (")
+    fraud = next_step(entry_with(report, "INCONCLUSIVE", near, replace(near, category="fraud", rule="fraud-drop")))
+    assert "about 4,000 items in all for drop-4000, about 4,000 items of category fraud in all for fraud-drop" in fraud
     wanted = replace(far, reason="only 300 items; the policy wants at least 8556")
     told = next_step(entry_with(report, "INCONCLUSIVE", wanted))
     assert told == "the policy wants at least 8,556 items for drop-8556, and only 5,000 are there to ask: write more"
