@@ -36,14 +36,15 @@ class Weights:
 class Terms:
     """The terms of the objective at one merge, each without its weight, and their weighted sum.
 
-    align, skill: None where no row measures them. gap: the functional's, in its unit; None where there is no budget.
+    align, skill: None where no row measures them. gap: the functional's, in its unit; it and bud are None without a
+    budget.
     """
 
     geo: float
     align: float | None
     skill: float | None
     gap: float | None
-    bud: float
+    bud: float | None
     merit: float
 
     def to_json(self) -> dict[str, Any]:
@@ -78,9 +79,9 @@ class Merit:
         align = means.pop(ALIGNMENT, None)
         skill = sum(means.values()) / len(means) if means else None
         gap = None if self._functional is None else self._functional.gap(model)
-        bud = 0.0 if gap is None else max(0.0, gap - self._budget) ** 2
+        bud = None if gap is None else max(0.0, gap - self._budget) ** 2
         w = self.weights
-        merit = w.geo * geo + w.align * (align or 0.0) + w.skill * (skill or 0.0) + w.bud * bud
+        merit = w.geo * geo + w.align * (align or 0.0) + w.skill * (skill or 0.0) + w.bud * (bud or 0.0)
         if not math.isfinite(merit):
             raise RecipeError(
                 "parameters.radius: the solve broke down: its merit is not a number; take a smaller radius"

@@ -62,7 +62,7 @@ def test_inside_the_budget_or_without_one_nothing_is_added(given: Problem, rows:
     inside = Merit(rows, OwnAnswers(rows[:3], pad=0), weights, 100.0, kind="divergence", pad=0).terms(model, 1.0)
     assert (inside.bud, inside.merit) == (0.0, 0.0) and inside.gap is not None
     without = Merit(rows, None, weights, 0.0, kind="divergence", pad=0).terms(model, 1.0)
-    assert (without.gap, without.bud, without.merit) == (None, 0.0, 0.0)
+    assert (without.gap, without.bud, without.merit) == (None, None, 0.0)
 
 
 def test_what_no_row_measures_is_not_a_distance_of_zero(given: Problem, rows: list[Row]) -> None:
