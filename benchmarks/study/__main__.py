@@ -23,6 +23,7 @@ from benchmarks.study.design import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
+    from benchmarks.study.external import StudyPlan
     from benchmarks.study.running import Job
     from benchmarks.study.tuning import Tuned
 
@@ -126,12 +127,10 @@ def tune(chosen: argparse.Namespace) -> None:
 
 def measure(chosen: argparse.Namespace) -> None:
     """Make the cells of `run`, `controls`, `defaults` or `sweep`."""
-    from benchmarks.study.external import StudyPlan, external_suites
     from benchmarks.study.running import MACHINE, Study
     from benchmarks.study.tuning import Tuned
 
-    plan = StudyPlan(split="test", limit=chosen.limit, extra=external_suites(chosen.data))
-    study = Study(plan, chosen.zoo, chosen.results, chosen.store, chosen.machine or MACHINE, chosen.again)
+    study = Study(asked(chosen), chosen.zoo, chosen.results, chosen.store, chosen.machine or MACHINE, chosen.again)
     study.records = chosen.records
     tuned = Tuned(chosen.results / "tuned.json")
     for setting in chosen.settings:
@@ -146,6 +145,13 @@ def measure(chosen: argparse.Namespace) -> None:
             study.run(_together(chosen, tuned, setting), jobs.norms(chosen.controls))
             for seed, name, model in jobs.experts(setting, chosen.seeds):
                 study.expert(setting, seed, name, model)
+
+
+def asked(chosen: argparse.Namespace) -> "StudyPlan":
+    """What every cell is asked, points of the frontier too: all test items, unless the line cuts them."""
+    from benchmarks.study.external import StudyPlan, external_suites
+
+    return StudyPlan(split="test", limit=chosen.limit, extra=external_suites(chosen.data))
 
 
 def _together(chosen: argparse.Namespace, tuned: "Tuned", setting: str) -> "list[Job]":

@@ -14,12 +14,13 @@ from alignmerge import jsonio
 from alignmerge.auditor.ask import plan
 from alignmerge.errors import IntegrityError, RecordError, UsageError
 from benchmarks.study import cells, jobs, memory
-from benchmarks.study.__main__ import ROOT, arguments
+from benchmarks.study.__main__ import ROOT, arguments, asked
 from benchmarks.study.__main__ import main as study
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
 from benchmarks.study.design import CONTROLS, EVALUATIONS, FAMILIES, METHODS, SETS, SETTINGS, recipe_of
 from benchmarks.study.external import CATQA, CATQA_ITEMS, HARMBENCH, XSTEST, StudyPlan, external_suites
 from benchmarks.study.memory import Growth
+from benchmarks.study.running import plan_json
 from benchmarks.study.tuning import Evaluation, Tuned, best, evaluation, tune
 
 
@@ -193,6 +194,13 @@ def test_the_test_only_sets_can_be_asked_beside_the_products_suites(tmp_path: Pa
     """Several sets are read by the refusal scorer; an audit takes them together only as metrics of their own."""
     asked = plan(StudyPlan(extra=external_suites(_data(tmp_path))).resolved(), "test", 2, 0)
     assert [one.suite.metrics[0] for one in asked[-2:]] == ["refusal_rate@catqa", "over_refusal_rate@xstest_safe"]
+
+
+def test_points_of_the_frontier_are_asked_every_item_like_all_cells(tmp_path: Path) -> None:
+    line = ["--zoo", "z", "--data", str(_data(tmp_path))]
+    swept, merges = (asked(arguments([command, *line])) for command in ("sweep", "run"))
+    assert swept.limit is None and plan_json(swept) == plan_json(merges)
+    assert asked(arguments(["sweep", *line, "--limit", "3"])).limit == 3
 
 
 GROWTH = """
