@@ -219,20 +219,21 @@ class Asked:
 
     def __init__(self, study: Study, bench: Inputs) -> None:
         self._study, self._bench = study, bench
-        self._gathering: dict[str, float] = {}
+        self._gathering: list[tuple[Any, float]] = []
 
     def materials(self, recipe: Recipe) -> tuple[Any, float]:
-        """What the method is handed and the seconds that gathering it took, once per method.
+        """What the method is handed, and the seconds that gathering just that took when it was first asked for.
 
         No method of the study gathers by a knob that is tuned, so the default knobs stand for all of them: a Fisher
         per evaluation would fill the memory.
         """
-        plain = resolve(replace(recipe, parameters={}))
-        name = recipe.method if get(recipe.method).gather else "rows"
         started = time.monotonic()
-        found = self._bench.materials(plain)
-        self._gathering.setdefault(name, time.monotonic() - started)
-        return found, self._gathering[name]
+        found = self._bench.materials(resolve(replace(recipe, parameters={})))
+        seconds = next((took for known, took in self._gathering if known is found), None)
+        if seconds is None:
+            seconds = time.monotonic() - started
+            self._gathering.append((found, seconds))
+        return found, seconds
 
     def merged(self, recipe: Recipe) -> tuple[Made, dict[str, float | str]]:
         """The merge of a placed recipe and what it cost."""

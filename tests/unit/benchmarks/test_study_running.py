@@ -10,8 +10,9 @@ from alignmerge.merger.recipe import Expert, Recipe, resolve
 from alignmerge.reports.loaded import load
 from alignmerge.reports.render import render
 from benchmarks.study import cells
+from benchmarks.study.design import placed
 from benchmarks.study.external import StudyPlan
-from benchmarks.study.running import Job, Study
+from benchmarks.study.running import Asked, Inputs, Job, Study
 from benchmarks.study.tuning import Tuned, tune_setting
 
 SIZES = {"alignment_items": 4, "training_items": 0, "expert_items": 4, "validation_items": 2}
@@ -89,6 +90,19 @@ def test_records_are_runs_that_report_reads(study: Study, family: Path, tmp_path
     assert "Each suite was cut to its first 2 items" in page
     replace(study, again=True).run([job(family, "matched", "task_arithmetic", scale=0.5)])
     assert [one.label for one in load([folder]).merges] == ["alignmerge", "matched"]
+
+
+def test_seconds_of_calibration_are_of_what_was_gathered(study: Study, family: Path) -> None:
+    """AlignMerge gathers held-out skills too, so its rows are not those of fine-tuning."""
+    tuner, repair = (
+        placed(job(family, name, name, threads=1).recipe, study.zoo) for name in ("alignmerge", "repair_finetune")
+    )
+    with Inputs(tuner, study.plan, study.store) as bench:
+        bench.use(study.anchor())
+        asked = Asked(study, bench)
+        (rows, first), (others, second) = asked.materials(tuner), asked.materials(repair)
+        assert rows is not others and first != second
+        assert asked.materials(tuner) == (rows, first) and asked.materials(repair) == (others, second)
 
 
 def test_tuning_looks_at_the_validation_split_alone(study: Study, tmp_path: Path) -> None:
