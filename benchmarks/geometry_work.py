@@ -218,14 +218,19 @@ def estimate(size: Size, rate: float = RATE) -> dict[str, Any]:
     """Operations, bytes and seconds of every piece and of one solve with default knobs, at `rate` operations a second.
 
     A solve: STEPS descent steps of BATCH rows, STRETCHES merits and RESTORING restoring steps, each with a merit, of
-    HELD_OUT rows. held: the model, the mixture and the descent's copies at once.
+    HELD_OUT rows. trust: the trust region's forwards over the same rows: how far each stretch and step went, and, with
+    logits at every position, where the next is measured from, also as descent and restoring begin. None is cut.
+    held: the model, the mixture and the descent's copies at once.
     """
     pieces = {
         name: {"operations": piece.operations(size), "gigabytes": piece.bytes(size) / 1e9}
         for name, piece in PIECES.items()
     }
     down = STEPS * PIECES["descent"].operations(replace(size, rows=BATCH))
-    merits = (1 + STRETCHES + RESTORING) * PIECES["merit"].operations(replace(size, rows=HELD_OUT))
+    held_out, moves = replace(size, rows=HELD_OUT), STRETCHES + RESTORING
+    merits = (1 + moves) * PIECES["merit"].operations(held_out)
+    trust = moves * PIECES["merit"].operations(held_out)
+    trust += (2 + moves) * PIECES["finite_drift"].operations(held_out)
     back = RESTORING * PIECES["restoring"].operations(size)
     model = HALF * (size.weights + size.vocabulary * size.hidden)
     held = model + (1 + COPIES) * SINGLE * size.weights
@@ -239,9 +244,10 @@ def estimate(size: Size, rate: float = RATE) -> dict[str, Any]:
         "solve": {
             "descent": down,
             "merits": merits,
+            "trust": trust,
             "restoring": back,
-            "operations": down + merits + back,
-            "seconds": (down + merits + back) / rate,
+            "operations": down + merits + trust + back,
+            "seconds": (down + merits + trust + back) / rate,
             "gigabytes": held / 1e9,
             "walked_terabytes": STEPS * WALKED * size.weights / 1e12,
         },

@@ -113,5 +113,11 @@ def test_the_estimate_of_8b_is_its_formulas() -> None:
     found = estimate(size, rate=1e14)
     row = 6 * size.weights * size.tokens + 4 * size.vocabulary * size.hidden * size.answers
     assert found["solve"]["descent"] == pytest.approx(100 * 22 * row)
+    forward = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.answers
+    assert found["solve"]["merits"] == pytest.approx((1 + 4 + 3) * 64 * forward)
+    whole = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.tokens
+    assert found["solve"]["trust"] == pytest.approx(64 * ((4 + 3) * forward + (2 + 4 + 3) * whole))
+    parts = ("descent", "merits", "trust", "restoring")
+    assert found["solve"]["operations"] == pytest.approx(sum(found["solve"][name] for name in parts))
     assert found["solve"]["seconds"] == pytest.approx(found["solve"]["operations"] / 1e14)
     assert found["solve"]["gigabytes"] == pytest.approx((2 * (size.weights + 128_256 * 4096) + 24 * size.weights) / 1e9)
