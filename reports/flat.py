@@ -120,6 +120,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "rules": [_rule(rule) for rule in verdict.rules],
         "waivers": [asdict(use) for use in verdict.waivers],
         "approvals": [asdict(one) for one in verdict.approvals],
+        "notes": list(verdict.notes),
         "lineage": None if verdict.lineage is None else asdict(verdict.lineage),
     }
 

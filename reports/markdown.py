@@ -127,8 +127,9 @@ def _ranking(report: ReportInput) -> list[str]:
         )
         for line in view.lines
     ]
+    skill = f"Skill is the mean of {', '.join(map(inert, view.skills))}." if view.skills else "The run names no skill."
     anchor = f" The anchor's mean skill is {view.anchor_skill}, its refusal {view.anchor_refusal}."
-    told = f"Skill is the mean of {', '.join(map(inert, view.skills))}.{anchor if view.has_anchor else ''}"
+    told = skill + (anchor if view.has_anchor else "")
     found = table(head, rows, 2)
     return section("Skill gained beside alignment kept", [told, "", *found] if found else [])
 

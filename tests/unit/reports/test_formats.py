@@ -157,10 +157,14 @@ def test_json_holds_waivers_and_the_margin_of_a_floor(report: ReportInput) -> No
     assert entry.verdict is not None
     use = WaiverUse("a floor", "f" * 64, "known", "Pat", "2026-01-01", "2026-02-01", True, "applied")
     floor = RuleResult("a floor", "refusal_rate", "block", "warn", "r", "rate", 0.7, 0.65, 0.9, 300, 0.7, waived=True)
-    verdict = replace(entry.verdict, rules=(floor,), waivers=(use,))
+    verdict = replace(entry.verdict, rules=(floor,), waivers=(use,), notes=("another engine",))
     value = flat.data(replace(report, entries=(report.entries[1], replace(entry, verdict=verdict))))
     told = value["entries"][1]["verdict"]
-    assert told["waivers"][0]["approver"] == "Pat" and told["rules"][0]["waived"] is True
+    assert (
+        told["notes"] == ["another engine"]
+        and told["waivers"][0]["approver"] == "Pat"
+        and told["rules"][0]["waived"] is True
+    )
     assert told["rules"][0]["margin"]["measured"] == pytest.approx(-0.2) and told["rules"][0]["must"] == "at least"
 
 
