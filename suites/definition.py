@@ -151,6 +151,12 @@ class Definition:
         """How its answers are read."""
         return SCORERS[self.scorer]
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The ids of its suite's metrics, as a policy names them."""
+        own = (f"{metric}@{self.name}" for metric in self.use.metrics)
+        return (*own, *self.graded, *(("degeneration_rate",) if self.use.kind == "generate" else ()))
+
 
 def ready() -> dict[str, Path]:
     """Path of each definition that comes with AlignMerge, by name."""

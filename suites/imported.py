@@ -66,11 +66,7 @@ def _suite(
         version=version,
         summary=definition.summary,
         items=own,
-        metrics=(
-            *(f"{metric}@{definition.name}" for metric in definition.use.metrics),
-            *definition.graded,
-            *(("degeneration_rate",) if definition.use.kind == "generate" else ()),
-        ),
+        metrics=definition.metrics,
         max_new_tokens=definition.max_new_tokens,
         harmful=definition.harmful,
         ends=definition.ends,

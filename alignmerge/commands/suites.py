@@ -90,14 +90,14 @@ def show_definition(path: Path, as_json: bool) -> None:
 
     one = load_definition(path)
     if as_json:
-        click.echo(jsonio.canonical({**asdict(one), "needs_data": True}).decode())
+        click.echo(jsonio.canonical({**asdict(one), "metrics": list(one.metrics), "needs_data": True}).decode())
         return
     click.echo(f"{one.name}: {one.summary}")
     if one.about is not None:
         for label, text in (("home", one.about.home), ("paper", one.about.paper), ("licence", one.about.licence)):
             if text:
                 click.echo(f"{label}: {text}")
-    click.echo(f"read by: {one.scorer} ({', '.join((*one.use.metrics, *one.graded)) or 'nothing of its own'})")
+    click.echo(f"read by: {one.scorer}; metrics: {', '.join(one.metrics)}")
     if one.hub is not None:
         pinned = one.hub.revision or "none pinned: name the commit"
         config = f", {one.hub.config}" if one.hub.config else ""

@@ -1,6 +1,7 @@
 """`alignmerge suites` shows what the registry holds."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -41,6 +42,17 @@ def test_unknown_suite_names_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["suites", "show", "refusl"])
     assert isinstance(result.exception, UsageError)
     assert "refusal" in str(result.exception)
+
+
+def test_show_names_the_metrics_that_an_audit_would_hold(tmp_path: Path) -> None:
+    row = {"prompt": "Is it safe?", "axiom": "a", "safety_label": "safe"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    made = ("--data", f"litmus_safe={tmp_path / 'rows.jsonl'}")
+    for more in ((), made):
+        plain = CliRunner().invoke(cli, ["suites", "show", "litmus_safe", *more], catch_exceptions=False).output
+        assert "metrics: over_refusal_rate@litmus_safe, degeneration_rate" in plain
+    shown = CliRunner().invoke(cli, ["suites", "show", "litmus_safe", "--json"], catch_exceptions=False).output
+    assert json.loads(shown)["metrics"] == ["over_refusal_rate@litmus_safe", "degeneration_rate"]
 
 
 @pytest.mark.parametrize("name", ["refusal", "gsm8k"])
