@@ -11,6 +11,7 @@ from alignmerge.commands.options.engine import engine_options
 from alignmerge.commands.options.harness import harness_options
 from alignmerge.commands.options.judge import judge_options
 from alignmerge.errors import UsageError
+from alignmerge.pipeline.audit_plan import DTYPES
 from alignmerge.pipeline.audit_showing import metric_lines
 from alignmerge.pipeline.judging import JudgePlan, opened
 from alignmerge.terminal import printable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--data", multiple=True, metavar="NAME=PATH", help="Where a suite's rows are, or hf:org/name@COMMIT.")
 @click.option("--split", type=click.Choice(["test", "validation", "calibration"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=2), help="Only the first N items of each suite.")
-@click.option("--dtype", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True)
+@click.option("--dtype", type=click.Choice(DTYPES), help="[default: that of --anchor's audit, else bfloat16]")
 @click.option("--standin", is_flag=True, help="Let a small stand-in for Detoxify read the continuations too.")
 @engine_options
 @judge_options
@@ -49,7 +50,7 @@ def command(
     data: tuple[str, ...],
     split: str,
     limit: int | None,
-    dtype: str,
+    dtype: str | None,
     standin: bool,
     judging: JudgePlan | None,
     harness: "Harness | None",
@@ -63,7 +64,7 @@ def command(
 
     MODEL is a folder, an adapter, reference:smollm2-135m, zoo:NAME or hf:org/name@revision. With --engine openai it
     says what the server runs; without it the record is of whatever the server serves. Without --suite it is asked the
-    shipped suites that need no judge, or, with --anchor, those of the anchor's audit.
+    shipped suites that need no judge, or, with --anchor, those of the anchor's audit, and in its dtype.
     """
     from alignmerge.auditor import record
     from alignmerge.auditor.imported.evidence import added
@@ -71,7 +72,7 @@ def command(
     from alignmerge.merger.checkpoint import open_checkpoint
     from alignmerge.pipeline import harness as lm_eval
     from alignmerge.pipeline import planning
-    from alignmerge.pipeline.audit_plan import AuditPlan, suites_of
+    from alignmerge.pipeline.audit_plan import AuditPlan, dtype_of, suites_of
     from alignmerge.pipeline.bench import Bench
     from alignmerge.pipeline.grading import check_read
     from alignmerge.pipeline.resuming import ServedAnswers
@@ -88,7 +89,7 @@ def command(
         suites=suites or suites_of(measured_from),
         split=cast(Split, split),
         limit=limit,
-        dtype=dtype,
+        dtype=dtype or dtype_of(measured_from),
         standin=standin,
         data=parse_data(data),
         **engine,

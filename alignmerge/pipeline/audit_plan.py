@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alignmerge.policies.model import Policy
 
 EngineKind = Literal["transformers", "vllm", "openai"]
+DTYPES = ("bfloat16", "float32")
 # More answers at once only make every one of them slower on a server that others share.
 CONCURRENCY = 16
 # What a merge is asked; its policy may want more (`suites_for`).
@@ -41,6 +42,12 @@ def suites_of(anchor: "AuditRecord | None") -> tuple[str, ...]:
     """
     asked = tuple(suite.name for suite in anchor.suites if suite.name in SUITES) if anchor is not None else ()
     return asked or AUDIT_SUITES
+
+
+def dtype_of(anchor: "AuditRecord | None") -> str:
+    """What an audit computes in that is told no dtype: what its anchor's did, where one of ours is known."""
+    found = anchor.engine.get("dtype") if anchor is not None else None
+    return found if found in DTYPES else DTYPES[0]
 
 
 @dataclass(frozen=True)

@@ -243,3 +243,13 @@ def test_records_say_what_was_tried(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "one" / "audit.json").read_text())["engine"]
     assert stored["requests"] == {"answers": 12, "tries": 12, "faults": 0}
     assert stored["repeats"] == {"greedy": True, "drawn": True, "asked": 5}
+
+
+@pytest.mark.parametrize(("more", "dtype"), [((), "float32"), (("--dtype", "bfloat16"), "bfloat16")])
+def test_an_audit_with_an_anchor_computes_in_the_anchors_dtype_unless_told(
+    more: tuple[str, ...], dtype: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    asked = ["audit", str(tiny_checkpoint), "--suite", "refusal", "--limit", "2"]
+    assert run(*asked, "--dtype", "float32", "-o", str(tmp_path / "anchor")) == 0
+    assert run(*asked, "--anchor", str(tmp_path / "anchor"), *more, "-o", str(tmp_path / "out")) == 0
+    assert record.load(tmp_path / "out").engine["dtype"] == dtype

@@ -3,7 +3,7 @@
 import pytest
 
 from alignmerge.auditor.record import AuditRecord, SuiteUse
-from alignmerge.pipeline.audit_plan import AUDIT_SUITES, DEFAULT_SUITES, AuditPlan, suites_for, suites_of
+from alignmerge.pipeline.audit_plan import AUDIT_SUITES, DEFAULT_SUITES, AuditPlan, dtype_of, suites_for, suites_of
 from alignmerge.policies.model import Policy, Rule
 from alignmerge.policies.schema import load_policy
 from alignmerge.suites.model import select
@@ -59,3 +59,14 @@ def test_with_an_anchor_an_audit_asks_what_the_anchor_was_asked() -> None:
     anchor = AuditRecord("c" * 64, "a", uses, (), (), {}, {}, {}, 0, {}, "2026-01-01T00:00:00+00:00")
     assert suites_of(anchor) == ("refusal", "units")
     assert suites_of(None) == AUDIT_SUITES
+
+
+@pytest.mark.parametrize(
+    ("engine", "dtype"),
+    [({"dtype": "float32"}, "float32"), ({"dtype": "bfloat16"}, "bfloat16"), ({"dtype": "float16"}, "bfloat16"),
+     ({"kind": "openai"}, "bfloat16"), ({"dtype": ["float32"]}, "bfloat16")],
+)  # fmt: skip
+def test_with_an_anchor_an_audit_computes_in_what_the_anchors_did(engine: dict[str, object], dtype: str) -> None:
+    anchor = AuditRecord("c" * 64, "a", (), (), (), {}, {}, engine, 0, {}, "2026-01-01T00:00:00+00:00")
+    assert dtype_of(anchor) == dtype
+    assert dtype_of(None) == "bfloat16"
