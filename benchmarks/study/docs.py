@@ -70,7 +70,8 @@ def render(results: Path) -> tuple[str, dict[str, str]]:
         raise UsageError(f"{results}: holds no cell; make some with `run`")
     tuned = Tuned(results / "tuned.json")
     cells, stale = current.split(cells, tuned)
-    lines, figures = [HEAD.format(results=results.name), *_what_ran(cells, stale)], {}
+    lines = [HEAD.format(results=results.name), *_what_ran(cells, stale)]
+    figures: dict[str, str] = {}
     for setting in SETTINGS.values():
         part = Part.of(setting.name, cells, list(METHODS), [one for one, _ in stale])
         if part is None:

@@ -104,12 +104,13 @@ class Frontier:
 
     def _scored(self, points: Sequence[Cells]) -> "dict[str, Mask]":
         """Per suite which items were scored for the anchor and for every cell of the points."""
-        out = {}
+        out: dict[str, Mask] = {}
         for suite in (*self._skills, "refusal"):
             every = [self._anchor, *(one for cells in points for one in cells.values())]
             for one in every:
                 check_same(self._anchor, one, suite)
-            out[suite] = ~np.isnan(np.stack([values(one.suites[suite]) for one in every])).any(axis=0)
+            unscored = np.isnan(np.stack([values(one.suites[suite]) for one in every]))
+            out[suite] = np.asarray(~unscored.any(axis=0))
         return out
 
     def _reached(
