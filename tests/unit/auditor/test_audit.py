@@ -181,8 +181,7 @@ def test_the_anchor_fits_and_candidates_use_its_reference(tiny_engine: Any, suit
     assert theirs is not None
     assert ours.replicates == pytest.approx(theirs.replicates)
     assert len(ours.replicates) == 1000
-    assert ours.valid is not True
-    assert ours.valid == theirs.valid
+    assert (ours.valid, theirs.valid) == (None, None)  # no weaker model, so no gate ran
 
 
 def test_weaker_models_decide_validity_on_the_same_pairs(tiny_engine: Any, suites: tuple[Suite, ...]) -> None:
