@@ -21,7 +21,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,27 +124,31 @@ class Clock:
         return round((self.of_server() - begun) / IDLE_SECONDS, 3)
 
 
+def ratios(seconds: Mapping[str, Sequence[Mapping[str, float]]], part: str) -> dict[str, dict[str, float]]:
+    """lm-eval's seconds over those of each of our engines; the least of the rounds, since other work only adds."""
+    least = {name: min(run[part] for run in found) for name, found in seconds.items()}
+    mine = [name for name in seconds if name in (OWN, SERVED)]
+    return {one: {name: round(least[name] / least[one], 2) for name in seconds if name not in mine} for one in mine}
+
+
 def compare(runs: dict[str, list[Timed]]) -> dict[str, Any]:
-    """Ratios of medians (lm-eval over each of our engines), and shares of items with the same score."""
+    """Seconds of every round, their `ratios`, and shares of items with the same score."""
     mine = [name for name in runs if name in (OWN, SERVED)]
     others = [name for name in runs if name not in mine]
-
-    def ratio(part: str, one: str, other: str) -> float:
-        of, by = (statistics.median(getattr(run, part) for run in runs[name]) for name in (other, one))
-        return round(of / by, 2)
 
     def same(one: str, other: str) -> float:
         pairs = list(zip(runs[one][0].scores, runs[other][0].scores, strict=True))
         return round(sum(a == b for a, b in pairs) / len(pairs), 4)
 
+    seconds = {
+        name: [{"wall": round(run.wall, 2), "processor": round(run.cpu, 2)} for run in found]
+        for name, found in runs.items()
+    }
     return {
-        "seconds": {
-            name: [{"wall": round(run.wall, 2), "processor": round(run.cpu, 2)} for run in found]
-            for name, found in runs.items()
-        },
+        "seconds": seconds,
         "mean_score": {name: round(statistics.mean(found[0].scores), 4) for name, found in runs.items()},
-        "ratio_wall": {one: {name: ratio("wall", one, name) for name in others} for one in mine},
-        "ratio_processor": {one: {name: ratio("cpu", one, name) for name in others} for one in mine},
+        "ratio_wall": ratios(seconds, "wall"),
+        "ratio_processor": ratios(seconds, "processor"),
         "same_score": {one: {name: same(one, name) for name in others} for one in mine},
         "same_score_lm_eval_with_itself": same(others[0], others[1]),
         "same_score_our_engines": same(*mine) if len(mine) > 1 else None,

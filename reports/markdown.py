@@ -97,7 +97,7 @@ def _budgets(report: ReportInput) -> list[str]:
     lines: list[str] = []
     for budget in budgets.view(report):
         lines += [f"### {inert(budget.label)}: {inert(budget.decision)} under {inert(budget.policy)}", ""]
-        lines += _rules(budget.rules)
+        lines += [*_rules(budget.rules), *(f"Note: {inert(note)}\n" for note in budget.notes)]
     return section("Budgets", lines)
 
 

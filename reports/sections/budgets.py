@@ -12,7 +12,7 @@ from alignmerge.reports.sections.section import Section, is_gated
 
 @dataclass(frozen=True)
 class Budget:
-    """One merge under the policy."""
+    """One merge under the policy. `notes` are the verdict's: what decides nothing and a reader must know."""
 
     label: str
     decision: str
@@ -20,6 +20,7 @@ class Budget:
     policy: str
     chart: Drawing
     rules: tuple[RuleLine, ...]
+    notes: tuple[str, ...] = ()
 
 
 def view(report: ReportInput) -> tuple[Budget, ...]:
@@ -33,7 +34,7 @@ def view(report: ReportInput) -> tuple[Budget, ...]:
         chart = charts.budgets(f"budget-{index}", title, [budget_bar(row) for row in verdict.rules])
         lines = tuple(rule_line(row) for row in verdict.rules)
         sign = SIGNS[verdict.decision]
-        rows.append(Budget(entry.label, verdict.decision, sign, verdict.policy_name, chart, lines))
+        rows.append(Budget(entry.label, verdict.decision, sign, verdict.policy_name, chart, lines, verdict.notes))
     return tuple(rows)
 
 

@@ -237,7 +237,11 @@ def test_names_that_begin_alike_stay_different_in_every_chart() -> None:
 def test_short_names_show_where_they_differ() -> None:
     assert short_names(["soup", "soup", "ties"], 8) == ("soup", "soup", "ties")
     assert short_names(["alignmerge-a", "alignmerge-b"], 9) == ("alig…ge-a", "alig…ge-b")
-    assert short_names(["x" * 20 + "1" + "y" * 20, "x" * 20 + "2" + "y" * 20, "z"], 9) == ("…xxxxxx1…", "…xxxxxx2…", "z")
+    assert short_names(["x" * 20 + "1" + "y" * 20, "x" * 20 + "2" + "y" * 20, "z"], 9) == (
+        "…xxxxxx1…",
+        "…xxxxxx2…",
+        "z",
+    )
 
 
 @given(st.lists(st.text("ab", max_size=30), max_size=12), st.integers(8, 24))

@@ -12,6 +12,8 @@ from alignmerge.policies.model import Policy
 from alignmerge.policies.schema import load_policy
 from alignmerge.policies.verdict import RuleResult
 from alignmerge.policies.waivers import Waiver
+from alignmerge.reports import markdown
+from alignmerge.reports.inert import inert
 from alignmerge.reports.model import Entry, ReportInput
 from alignmerge.reports.render import render
 from alignmerge.reports.rules import deciding
@@ -167,3 +169,16 @@ def test_what_waits_for_a_sign_off_says_what_was_waived(report: ReportInput, hou
     card = verdicts.card(replace(waived, verdict=pending), report.anchor)
     assert card.headline == "Waits for a sign-off: may not ship" and "by waiver of what failed" in card.lead
     assert card.rules[0].rule == "sign-off" and all(rule.waiver for rule in card.rules[1:])
+
+
+def test_the_notes_of_a_verdict_stand_on_the_page_and_in_markdown(report: ReportInput) -> None:
+    note = "the anchor was asked by <another> engine: dtype float32"
+    entries = tuple(
+        replace(entry, verdict=replace(entry.verdict, notes=(note,))) if entry.verdict is not None else entry
+        for entry in report.entries
+    )
+    noted = replace(report, entries=entries)
+    count = sum(entry.verdict is not None for entry in entries)
+    assert render(noted).count("Note: the anchor was asked by &lt;another&gt; engine: dtype float32") == count > 0
+    assert markdown.render(noted).count(f"Note: {inert(note)}") == count
+    assert "Note: the anchor" not in render(report)
