@@ -1,4 +1,4 @@
-"""What the comparison with lm-eval keeps: ratios of the least seconds, and the committed files follow from their own."""
+"""What the comparison with lm-eval keeps: ratios of the least seconds, also in the committed files."""
 
 import json
 from pathlib import Path
