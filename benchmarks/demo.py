@@ -25,8 +25,9 @@ def row(entry: Entry) -> dict[str, Any]:
     if entry.drift is not None:
         values["drift"] = entry.drift["finite_drift"]["value"]
     shown = {name: None if value is None else round(value, 3) for name, value in values.items()}
-    decision = {} if entry.verdict is None else {"verdict": entry.verdict.decision}
-    return {"role": entry.role, "digest": entry.audit.checkpoint, **shown, **decision}
+    verdict = entry.verdict
+    decided = {} if verdict is None else {"verdict": verdict.decision, "rules": [rule.reason for rule in verdict.rules]}
+    return {"role": entry.role, "digest": entry.audit.checkpoint, **shown, **decided}
 
 
 def main() -> None:

@@ -33,15 +33,24 @@ def options_of(how: Choices, row: Row, question: str, category: str, answer: Any
     """
     if how.parse:
         return _parsed(how, row, question, category, answer)
-    texts = _texts(how, row)
-    place = _place(how, row, texts, answer)
+    found = _found(how, row)
+    texts = _texts(how, row, found)
+    place = _place(how, row, texts, answer, number=_is_place(answer, found))
     shown = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False))
     return Options(tuple(LETTERS[: len(texts)]) if how.letters else tuple(texts), place, shown)
 
 
-def _texts(how: Choices, row: Row) -> list[str]:
+def _found(how: Choices, row: Row) -> list[Any]:
     listed = how.column is not None and (how.column.split(".")[0] in row.values or not how.columns)
-    found = _list(row, str(how.column)) if listed else [cell(row, name) for name in how.columns]
+    return _list(row, str(how.column)) if listed else [cell(row, name) for name in how.columns]
+
+
+def _is_place(answer: Any, found: Sequence[Any]) -> bool:
+    """Whether an answer can only be a place: a number among choices that are all texts."""
+    return type(answer) is int and all(isinstance(one, str) for one in found)
+
+
+def _texts(how: Choices, row: Row, found: Sequence[Any]) -> list[str]:
     texts = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in found]
     if not 2 <= len(texts) <= len(LETTERS) or not all(isinstance(one, str) and one.strip() for one in texts):
         raise RecordError(f"{row.place}: {len(texts)} choices, or one that is no text; 2 to {len(LETTERS)} are needed")
@@ -59,10 +68,10 @@ def _list(row: Row, name: str) -> list[Any]:
     return list(value)
 
 
-def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any) -> int:
+def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any, *, number: bool) -> int:
     """The place of the right choice: its label where choices have some, else its number from 0, its letter or its text.
 
-    Where a prompt lists texts after letters, the letters are the choices: a number or letter is then no text.
+    number: the answer is no text. Where a prompt lists texts after letters, the letters are the choices: a number or letter is then no text.
     """
     text = str(answer).strip()
     if how.labels:
@@ -71,7 +80,7 @@ def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any) -> int:
     else:
         found = [int(text)] if text.isdecimal() and len(text) < 10 and int(text) < len(texts) else []
         found += [LETTERS.index(text)] if text in tuple(LETTERS[: len(texts)]) else []
-        if text in texts and not (found and how.letters):
+        if text in texts and not (found and (how.letters or number)):
             found.append(texts.index(text))
     if not found:
         raise RecordError(f"{row.place}: the answer {text[:40]!r} is none of the {len(texts)} choices")

@@ -59,6 +59,7 @@ def _verdict(verdict: Verdict, who: str) -> list[str]:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     lines += [_row(rule, who) for rule in worst_first(verdict.rules)]
+    lines += ["", *(f"- note: {plain(note)}" for note in verdict.notes)] if verdict.notes else []
     lines += ["", f"Checkpoint `{_hex(verdict.subject)}`, policy `{_hex(verdict.policy)}`, {plain(verdict.created)}."]
     return lines
 

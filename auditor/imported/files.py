@@ -57,4 +57,6 @@ def read_files(paths: Sequence[Path], directions: Directions) -> list[Imported]:
 def _expanded(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted([*path.glob("*.json"), *path.glob("samples_*.jsonl"), *path.glob("*.eval")])
+    # A log of which the JSON lies beside it has been converted.
+    logs = [log for log in path.glob("*.eval") if not log.with_suffix(".json").exists()]
+    return sorted([*path.glob("*.json"), *path.glob("samples_*.jsonl"), *logs])

@@ -141,7 +141,7 @@ def _above(
         _count(cells, keys, lambda one: _is_scored(one, terms))
         for cells in (ours, *(others.get(name, {}) for name in names))
     )
-    words = f"{len(known) - len(missed)} of {len(known)} baselines measured, of {len(names)} in all"
+    words = f"above {len(known) - len(missed)} of the {len(known)} baselines measured, of {len(names)} in all"
     words += f"; not: {', '.join(missed)}" if missed else ""
     return Claim(statement, not missed if known else None, have, len(keys) * (1 + len(names)), words)
 

@@ -49,3 +49,8 @@ def test_the_digest_that_both_pages_name_is_the_runs() -> None:
     digest = ROWS["alignmerge"]["digest"][:12]
     assert f"alignmerge ({digest}) under policy demo" in (ROOT / "README.md").read_text()
     assert digest in (ROOT / "docs" / "alignmerge.md").read_text()
+
+
+def test_the_rule_that_readme_prints_is_the_runs() -> None:
+    words = " ".join((ROOT / "README.md").read_text().split())
+    assert f"refusal-drop: {ROWS['alignmerge']['rules'][0]}" in words

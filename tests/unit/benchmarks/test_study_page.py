@@ -110,7 +110,7 @@ def test_a_cell_of_another_recipe_is_marked_and_left_out_of_claims(results: Path
         for seed in (0, 1):
             (results / "main" / f"seed{seed}-{experts}-ties.json").unlink()
     text, _ = docs.render(results)
-    assert "0 of 0 baselines measured, of 9 in all" in text and "finite drift below" in text
+    assert "above 0 of the 0 baselines measured, of 9 in all" in text and "finite drift below" in text
 
 
 def test_a_cell_that_was_asked_other_items_is_stale(results: Path) -> None:

@@ -25,7 +25,7 @@ LATER = {
     "run.json": ("version", "notes", "skills", "drift", "blame", "also"),
     "audits/merge/audit.json": ("graders", "detail"),
     "audits/merge/items.jsonl": ("note",),
-    "verdict.json": ("waivers", "approvals", "lineage", "against", "category", "waived"),
+    "verdict.json": ("waivers", "approvals", "lineage", "notes", "against", "category", "waived", "suite", "estimate"),
 }
 
 

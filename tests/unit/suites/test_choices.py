@@ -25,6 +25,7 @@ def place(how: Choices, options: list[object], answer: object) -> int:
         (["x", "y"], "y", 1),
         ([10, 20], 20, 1),
         ([0, 1], 1, 1),  # its place and its text
+        (["1", "2", "3", "4"], 2, 2),  # a number among texts is a place
         (["A", "B"], "B", 1),
     ],
 )
