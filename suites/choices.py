@@ -71,7 +71,8 @@ def _list(row: Row, name: str) -> list[Any]:
 def _place(how: Choices, row: Row, texts: Sequence[str], answer: Any, *, number: bool) -> int:
     """The place of the right choice: its label where choices have some, else its number from 0, its letter or its text.
 
-    number: the answer is no text. Where a prompt lists texts after letters, the letters are the choices: a number or letter is then no text.
+    number: the answer is no text. Where a prompt lists texts after letters, the letters are the choices: a number or
+    letter is then no text.
     """
     text = str(answer).strip()
     if how.labels:
