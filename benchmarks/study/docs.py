@@ -29,7 +29,7 @@ estimates. HarmBench (validation behaviours), XSTest and CatQA (a fixed 200 of i
 trained, calibrated or chosen on them. Finite drift is the mean KL divergence from the anchor on its own answers to
 test items, in nats per token. Linear drift is the squared length of the move's projection on the alignment subspace
 (matched calibration pairs, identity chart), then as a share of the whole move's. Growth is how far the process's
-memory rose during the merge; seconds are on the machine named below.
+memory rose during the merge; seconds are on the machine named below, where other work ran too: they say little.
 """
 
 SHOWN = (
