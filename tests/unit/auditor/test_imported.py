@@ -208,6 +208,15 @@ def test_an_eval_log_of_inspect_is_named_with_the_command_that_converts_it(
     assert caught.value.exit_code == 5
 
 
+def test_a_log_that_was_converted_beside_itself_is_read_from_its_json(tmp_path: Path) -> None:
+    inspect_log(tmp_path / "log.json", "CI")
+    (tmp_path / "log.eval").write_bytes(b"PK")
+    assert len(read_files([tmp_path], NOTHING)) == 1
+    (tmp_path / "another.eval").write_bytes(b"PK")
+    with pytest.raises(RecordError, match=r"another\.eval: an \.eval log"):
+        read_files([tmp_path], NOTHING)
+
+
 def test_samples_alone_and_foreign_files_are_refused(tmp_path: Path) -> None:
     lm_eval_run(tmp_path, [1.0]).unlink()
     with pytest.raises(RecordError, match="without the results file"):

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +38,15 @@ def test_a_failed_rule_names_its_fix_and_who_spent_it() -> None:
     assert "; it is over by 0.050 |" in alone
     assert named == alone.replace("over by 0.050", "over by 0.050, mostly expert units, layers 2-4")
     assert summary(Outcome("run", (verdict,), spenders={"f" * 64: "mostly expert units"})) == alone
+
+
+def test_the_notes_of_a_verdict_are_shown_as_text() -> None:
+    verdict = made.verdict("FAIL", made.rule("fail"))
+    noted = replace(verdict, notes=("the anchor was asked with <b>float32</b>",))
+    text = summary(Outcome("run", (noted,)))
+    assert f"- note: {plain(noted.notes[0])}" in text and "<b>" not in text
+    assert summary_problems(text) == []
+    assert "note:" not in summary(Outcome("run", (verdict,)))
 
 
 def test_nothing_is_no_pass() -> None:
