@@ -8,7 +8,8 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 _OLDER = (1,)  # without the table of likelihoods, which is added
 BUSY_SECONDS = 30.0
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _TABLES = ("answers", "likelihoods")
 _ANSWERS = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -82,12 +84,13 @@ class CompletionStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
-                self._prepare()
+                _patiently(self._prepare)
             except BaseException:
                 self._db.close()
                 raise
 
     def _prepare(self) -> None:
+        """Make the file ready; can be done again from the start."""
         found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         others = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")} - set(_TABLES)
         if found not in (0, *_OLDER, SCHEMA_VERSION) or (found == 0 and others):
@@ -192,6 +195,23 @@ class CompletionStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Do `work` until no other process is in its way, for BUSY_SECONDS at most.
+
+    SQLite's own waiting does not cover the change to a write-ahead log, nor a log that another process is just clearing
+    away: there it says at once that the file is locked.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as error:
+            # The low byte is the kind of error, the rest its finer form.
+            if error.sqlite_errorcode & 0xFF not in _IN_USE or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
 
 
 def _pack(states: "Tensor") -> tuple[bytes, str, str]:

@@ -137,3 +137,33 @@ def test_I07_two_users_of_one_file(tmp_path: Path) -> None:
         for n in range(20):
             (one if n % 2 else two).put(KEY, [(str(n), ANSWER)])
         assert all(store.find(KEY, str(n)) for store in (one, two) for n in range(20))
+
+
+def test_I07_a_file_that_is_just_being_made_is_waited_for(tmp_path: Path) -> None:
+    """SQLite does not wait where two processes change a new file to a write-ahead log: its error comes at once."""
+    holder = sqlite3.connect(tmp_path / "held", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+
+    class Met(CompletionStore):
+        times = 0
+
+        def _prepare(self) -> None:
+            self.times += 1
+            if self.times < 3:
+                sqlite3.connect(tmp_path / "held", timeout=0).execute("SELECT * FROM sqlite_master")
+            super()._prepare()
+
+    with Met(tmp_path / "s") as store:
+        store.put(KEY, [("p", ANSWER)])
+        assert store.times == 3
+        assert store.find(KEY, "p") is not None
+    holder.close()
+
+
+def test_I07_a_file_that_stays_locked_is_reported_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignmerge.auditor.store.BUSY_SECONDS", 0.2)
+    holder = sqlite3.connect(tmp_path / "s", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StorageError, match="locked"):
+        CompletionStore(tmp_path / "s")
+    holder.close()
