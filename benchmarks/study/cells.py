@@ -136,6 +136,13 @@ def read_all(results: Path) -> list[Cell]:
     return [read(path) for path in sorted(results.rglob("*.json")) if path.parent != results]
 
 
+def same_work(results: Path, key: str, recipe: Mapping[str, Any]) -> Cell | None:
+    """A cell with this key and recipe (one whose scale was found on the way has another recipe); None without one."""
+    wanted = jsonio.digest(recipe)
+    found = (one for one in read_all(results) if one.key == key and jsonio.digest(one.recipe) == wanted)
+    return min(found, key=lambda one: len(one.notes), default=None)
+
+
 def outcomes(record: AuditRecord, plan: AuditPlan) -> dict[str, Outcome]:
     """Per suite of the plan, its first metric item by item, in the order in which items are selected."""
     return {suite.name: _outcome(record, suite, plan) for suite in plan.resolved()}

@@ -94,6 +94,7 @@ class Study:
         """Make every missing cell, inputs by inputs. `norms`: label to the label whose distance it is scaled to."""
         left = self.missing(jobs)
         say(f"{len(jobs)} cells, {len(jobs) - len(left)} made before, {len(left)} to make")
+        left = [job for job in left if not self._known(job, norms or {})]
         for inputs in dict.fromkeys(job.inputs for job in left):
             group = [job for job in left if job.inputs == inputs]
             with Inputs(placed(group[0].recipe, self.zoo), self.plan, self.store) as bench:
@@ -105,6 +106,17 @@ class Study:
                     self._done(asked.cell(job, made.recipe), started)
                     left.remove(job)
                     say(f"{len(left)} cells left, about {self.eta(len(left))}")
+
+    def _known(self, job: Job, norms: Mapping[str, str]) -> bool:
+        """Whether a cell of the same work was there under another name, as of a family's point that is the method."""
+        if self.again or self.records or job.label in norms:
+            return False
+        same = cells.same_work(self.results, job.key(self.plan), job.recipe.to_json())
+        if same is not None:
+            note = f"measured as {same.kind} {same.method}: the recipe is the same"
+            cells.write(replace(same, kind=job.kind, method=job.label, notes=[*same.notes, note]), self.results)
+            say(f"{job.label}: {note}")
+        return same is not None
 
     def eta(self, count: int) -> str:
         """How long `count` more cells take if they take what the last ones did."""

@@ -63,6 +63,22 @@ def test_merges_become_complete_cells_and_are_not_made_twice(study: Study, famil
     assert replace(study, again=True).missing([soup]) == [soup]
 
 
+def test_a_cell_of_the_same_recipe_is_not_measured_twice(study: Study, family: Path) -> None:
+    """A family's point that is the method as it stands, and never a control whose scale was found on the way."""
+    soup, matched = job(family, "alignmerge", "linear"), job(family, "matched", "task_arithmetic", scale=1.0)
+    study.run([soup])
+    study.run([matched], {"matched": "alignmerge"})
+    point = replace(soup, kind="frontier", label="linear.0")
+    plain = replace(matched, kind="default", label="task_arithmetic-default")
+    study.run([point, plain])
+    found = {one.method: one for one in cells.read_all(study.results)}
+    assert found["linear.0"].made == found["alignmerge"].made  # the second it was measured in is among it
+    assert found["linear.0"].notes == ["measured as merge alignmerge: the recipe is the same"]
+    assert replace(found["linear.0"], kind="merge", method="alignmerge", notes=[]) == found["alignmerge"]
+    assert found["task_arithmetic-default"].digest != found["matched"].digest
+    assert found["task_arithmetic-default"].notes == [] and study.missing([point, plain]) == []
+
+
 def test_records_are_runs_that_report_reads(study: Study, family: Path, tmp_path: Path) -> None:
     study.records = tmp_path / "records"
     study.anchors_cell("main")
