@@ -1,11 +1,12 @@
 """A transformers model with the values of a checkpoint, built in memory: nothing is written, no foreign code runs."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alignmerge import jsonio
-from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat
+from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
 from alignmerge.merger.native import causal_model_class, config_class
 
@@ -14,10 +15,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+DEVICE_VARIABLE = "ALIGNMERGE_DEVICE"
+
+
+def device() -> str:
+    """Where models are computed: what ALIGNMERGE_DEVICE names ("cpu", "cuda", "cuda:1"), else a GPU if there is one.
+
+    Raises:
+        UsageError: the variable names something else, or a GPU that torch does not see.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    chosen = os.environ.get(DEVICE_VARIABLE) or ("cuda" if count else "cpu")
+    kind, _, index = chosen.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
+        raise UsageError(f"{DEVICE_VARIABLE}: {chosen!a} is no device; use cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= count:
+        raise UsageError(f"{DEVICE_VARIABLE}: {chosen!a}, but torch sees {count} GPUs; use cpu or leave it unset")
+    return chosen
+
+
 def load_model(
-    checkpoint: Checkpoint | str, dtype: str = "bfloat16"
+    checkpoint: Checkpoint | str, dtype: str = "bfloat16", on: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model in eval mode with weights in `dtype`, and its tokenizer.
+    """The model in eval mode with weights in `dtype`, and its tokenizer. on: the device; None: see `device`.
 
     Raises:
         UnsafeFormat: transformers does not have this model type itself.
@@ -29,7 +51,7 @@ def load_model(
 
     opened = open_checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
     kind = getattr(torch, dtype)
-    model = build_model(opened.config, {name: rounded(opened.read(name), kind) for name in opened.tensors}, dtype)
+    model = build_model(opened.config, {name: rounded(opened.read(name), kind) for name in opened.tensors}, dtype, on)
     generation = opened.model_folder / "generation_config.json"
     if generation.exists():
         from transformers import GenerationConfig
@@ -38,8 +60,12 @@ def load_model(
     return model, load_tokenizer(opened)
 
 
-def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", dtype: str) -> "PreTrainedModel":
+def build_model(
+    config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", dtype: str, on: str | None = None
+) -> "PreTrainedModel":
     """The causal language model that `config` describes, in eval mode, holding `tensors` rounded to `dtype`.
+
+    on: the device; None: see `device`.
 
     Raises:
         UnsafeFormat: transformers does not have this model type itself.
@@ -70,7 +96,7 @@ def build_model(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]"
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(str, report[what])):
             raise TensorMismatch(f"{type(model).__name__}: {what.replace('_', ' ')}: {', '.join(wrong[:5])}")
-    loaded: PreTrainedModel = model.eval()
+    loaded: PreTrainedModel = model.eval().to(on or device())
     return loaded
 
 

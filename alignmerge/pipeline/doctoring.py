@@ -13,7 +13,8 @@ import alignmerge
 from alignmerge import jsonio
 from alignmerge.auditor.engines.vllm_server import HOW_TO_GET, installed_version, interpreter, not_loading
 from alignmerge.cache import cache_dir
-from alignmerge.errors import AlignMergeError
+from alignmerge.errors import AlignMergeError, UsageError
+from alignmerge.models import device
 
 State = Literal["ok", "absent", "broken"]
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "openai", "lm-eval")
@@ -64,7 +65,11 @@ def machine(options: Options) -> Iterator[Finding]:
         names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
         yield Finding("gpu", "ok", ", ".join(names))
     else:
-        yield Finding("gpu", "absent", "torch sees none; models run on the processor")
+        yield Finding("gpu", "absent", "torch sees none")
+    try:
+        yield Finding("device", "ok", f"models are computed on {device()}")
+    except UsageError as error:
+        yield Finding("device", "broken", str(error))
 
 
 def caches(options: Options) -> Iterator[Finding]:

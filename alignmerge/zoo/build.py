@@ -91,7 +91,7 @@ def _build_one(name: str, folder: Path, opened: str, base: str, seed: int) -> di
     from alignmerge.zoo.train import answer_greedily, cast, train
 
     checkpoint = open_checkpoint(opened)
-    model, tokenizer = load_model(checkpoint, dtype="bfloat16")
+    model, tokenizer = load_model(checkpoint, dtype="bfloat16", on="cpu")
     say(f"zoo:{name}: training from {base}")
     examples = rows(name, lambda prompts: answer_greedily(cast(model, "float32"), tokenizer, prompts))
     tensors = train(cast(model, "bfloat16"), tokenizer, examples, knobs(name), seed)

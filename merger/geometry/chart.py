@@ -56,7 +56,7 @@ def gram(parts: Sequence[Factors], names: Sequence[str], chart: Chart) -> Tensor
     total = sum(len(part.values) for part in parts)
     out = torch.zeros((total, total), dtype=torch.float64)
     for name in names:
-        out += chart.gram(parts, name)
+        out += chart.gram(parts, name).cpu()
     return (out + out.T) / 2
 
 
@@ -97,13 +97,13 @@ class Diagonal:
         return (scaled @ rows.T).double()
 
     def ascend(self, name: str, gradient: Tensor) -> Tensor:
-        return gradient * self.inverse[name]
+        return gradient * self.inverse[name].to(gradient.device)
 
     def descend(self, name: str, move: Tensor) -> Tensor:
-        return move / self.inverse[name]
+        return move / self.inverse[name].to(move.device)
 
     def square(self, name: str, move: Tensor) -> float:
-        return float((move.square() / self.inverse[name]).sum())
+        return float((move.square() / self.inverse[name].to(move.device)).sum())
 
 
 def make_chart(

@@ -70,8 +70,9 @@ class Settings:
 class Descent:
     """Moves a model's merged linear layers in place; `weights` are the float32 masters by name.
 
-    Holds five float32 copies of them: masters, gradients, two moments, and the last that was accepted. `budget` sees
-    the gap of what is kept after each stretch.
+    Holds five float32 copies of them: masters, gradients, two moments, and the last that was accepted. They lie where
+    `start` does (the main memory), whatever device the model is computed on: a GPU holds the model and one gradient.
+    `budget` sees the gap of what is kept after each stretch.
     """
 
     def __init__(
@@ -200,12 +201,14 @@ class Descent:
         out: list[float] = []
         for start in range(0, len(rows), self.settings.chunk):
             part = rows[start : start + self.settings.chunk]
-            batch = collate(part, self._pad)
+            batch = collate(part, self._pad, self.model.device)
             each = squares(self.settings.residual, answer_logits(self.model, batch), batch, part)
-            loss = (each * torch.tensor([shares[row.source != ALIGNMENT] for row in part])).sum()
+            weights = torch.tensor([shares[row.source != ALIGNMENT] for row in part], device=each.device)
+            loss = (each * weights).sum()
             found = torch.autograd.grad(loss, [module.weight for module in self.layers.values()])
             for weight, gradient in zip(self.weights.values(), found, strict=True):
-                weight.grad = gradient.float() if weight.grad is None else weight.grad.add_(gradient)
+                here = gradient.to(weight.device)
+                weight.grad = here.float() if weight.grad is None else weight.grad.add_(here)
             out += each.tolist()
         if w.geo > 0:
             for name, weight in self.weights.items():

@@ -128,11 +128,12 @@ class FineTuning:
             weight.grad = None
         losses: list[float] = []
         for start in range(0, len(rows), self.settings.chunk):
-            batch = collate(rows[start : start + self.settings.chunk], self._pad)
+            batch = collate(rows[start : start + self.settings.chunk], self._pad, self.model.device)
             each = -answer_likelihoods(self.model, batch)
             found = torch.autograd.grad(each.sum() / len(rows), [module.weight for module in self.layers.values()])
             for weight, gradient in zip(self.weights.values(), found, strict=True):
-                weight.grad = gradient.float() if weight.grad is None else weight.grad.add_(gradient)
+                here = gradient.to(weight.device)
+                weight.grad = here.float() if weight.grad is None else weight.grad.add_(here)
             losses += each.tolist()
         for row, value in zip(rows, losses, strict=True):
             self._losses[row.source].append(value)
@@ -175,6 +176,7 @@ def finetune(
         "rows": len(calibration.rows),
         "validation_rows": len(calibration.validation),
         "threads": threads,
+        "device": model.device.type,
         "passes": passes,
         "epochs": passes / len(calibration.rows),
         "geo": geo,

@@ -53,7 +53,7 @@ def sampled_factors(
     with track("Fisher chart", len(rows)) as bar:
         for start in range(0, len(order), chunk):
             numbers = order[start : start + chunk]
-            batch = collate([rows[number] for number in numbers], pad)
+            batch = collate([rows[number] for number in numbers], pad, model.device)
             yield factors(model, batch, layers, sampled_score(seed, numbers)), batch
             bar.advance(len(numbers))
 

@@ -95,7 +95,7 @@ class OwnAnswers:
         self._rows, self._pad, self._chunk = tuple(rows), pad, chunk
 
     def _residuals(self, model: Any, items: Sequence[Row]) -> Tensor:
-        batch = collate(items, self._pad)
+        batch = collate(items, self._pad, model.device)
         logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
         return (batch.reference - log_likelihoods(logits, batch)).clamp_min(0.0)
 

@@ -148,7 +148,7 @@ def combine(parts: Sequence[Factors], name: str, weights: Tensor) -> Tensor:
     start = 0
     for part in parts:
         n = len(part.values)
-        w = weights[start : start + n].to(part.outputs[name].dtype)
+        w = weights[start : start + n].to(part.outputs[name])
         scaled = part.outputs[name] * w[:, None, None]
         step = scaled.flatten(0, 1).T @ part.inputs[name].flatten(0, 1)
         out = step if out is None else out + step

@@ -30,7 +30,7 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
     tokens = 0
     with track("layer inputs", len(rows)) as bar:
         for start in range(0, len(rows), CHUNK):
-            batch = collate(rows[start : start + CHUNK], pad=0)
+            batch = collate(rows[start : start + CHUNK], 0, model.device)
             real = batch.mask.bool()
             with _recording(layers) as inputs, torch.inference_mode():
                 model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
@@ -40,7 +40,7 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
                 sums[name] = sums[name].add_(x.T @ x) if name in sums else x.T @ x
             tokens += int(real.sum())
             bar.advance(len(real))
-    grams = {name: (value / tokens).float() for name, value in sums.items()}
+    grams = {name: (value / tokens).float().cpu() for name, value in sums.items()}
     for name, value in grams.items():
         if not bool(value.isfinite().all()):
             raise RecipeError(f"calibration: the inputs of {name} are not finite")

@@ -39,9 +39,10 @@ class Damped(NamedTuple):
 
     def power(self, exponent: float, x: Tensor) -> Tensor:
         """The matrix to the power `exponent` times the last dimension of `x` (..., d), in the basis' dtype."""
-        x, low = x.to(self.basis.dtype), self.ridge**exponent
-        change = ((self.values + self.ridge) ** exponent - low).to(x.dtype)
-        out: Tensor = low * x + ((x @ self.basis) * change) @ self.basis.T
+        basis = self.basis.to(x.device)
+        x, low = x.to(basis.dtype), self.ridge**exponent
+        change = ((self.values + self.ridge) ** exponent - low).to(x)
+        out: Tensor = low * x + ((x @ basis) * change) @ basis.T
         return out
 
 

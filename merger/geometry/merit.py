@@ -93,7 +93,7 @@ class Merit:
         with torch.inference_mode():
             for start in range(0, len(self._rows), self._chunk):
                 rows = self._rows[start : start + self._chunk]
-                batch = collate(rows, self._pad)
+                batch = collate(rows, self._pad, model.device)
                 values = squares(self._kind, answer_logits(model, batch), batch, rows).tolist()
                 for row, value in zip(rows, values, strict=True):
                     found.setdefault(row.source, []).append(value)

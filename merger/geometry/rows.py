@@ -59,8 +59,8 @@ class Batch(NamedTuple):
     reference: Tensor
 
 
-def collate(rows: Sequence[Row], pad: int) -> Batch:
-    """The rows as one right-padded batch (causal attention makes right padding harmless)."""
+def collate(rows: Sequence[Row], pad: int, device: torch.device | None = None) -> Batch:
+    """The rows as one right-padded batch on `device`, by default the CPU (causal attention: padding is harmless)."""
     width = max(len(row.prompt) + len(row.answer) for row in rows)
     ids = torch.full((len(rows), width), pad, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -71,7 +71,7 @@ def collate(rows: Sequence[Row], pad: int) -> Batch:
         mask[index, : len(tokens)] = 1
         targets[index, len(row.prompt) : len(tokens)] = 1.0
     reference = torch.tensor([row.log_likelihood for row in rows], dtype=torch.float32)
-    return Batch(ids, mask, targets, reference)
+    return Batch(*(part.to(device) for part in (ids, mask, targets, reference)))
 
 
 def log_likelihoods(logits: Tensor, batch: Batch) -> Tensor:
@@ -173,7 +173,7 @@ def measure(model: Any, rows: Sequence[Row], pad: int, chunk: int = 16) -> list[
     with torch.inference_mode():
         for start in range(0, len(order), chunk):
             places = order[start : start + chunk]
-            batch = collate([rows[i] for i in places], pad)
+            batch = collate([rows[i] for i in places], pad, model.device)
             logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
             teachers = _teachers(logits, batch)
             for place, value, one in zip(places, log_likelihoods(logits, batch).tolist(), teachers, strict=True):
@@ -185,8 +185,5 @@ def _teachers(logits: Tensor, batch: Batch) -> list[Teacher]:
     where = before_answers(batch)
     logs = logits[:, :-1][where].float().log_softmax(dim=1)
     kept = logs.topk(min(KEPT, logs.shape[1]), dim=1)
-    counts = where.sum(dim=1).tolist()
-    return [
-        Teacher(tokens.int(), values)
-        for tokens, values in zip(torch.split(kept.indices, counts), torch.split(kept.values, counts), strict=True)
-    ]
+    counts, indices, values = where.sum(dim=1).tolist(), kept.indices.int().cpu(), kept.values.cpu()
+    return [Teacher(*one) for one in zip(torch.split(indices, counts), torch.split(values, counts), strict=True)]

@@ -35,8 +35,8 @@ def diagonal_fisher(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Ten
 
     def score(number: int, batch: Batch, logits: Tensor) -> Tensor:
         logs = answer_logits(batch, logits).log_softmax(dim=1)
-        labels = sampled(logs.detach(), random.key("fisher", seed, number))
-        return logs.gather(1, labels[:, None]).sum()
+        labels = sampled(logs.detach().cpu(), random.key("fisher", seed, number))
+        return logs.gather(1, labels.to(logs.device)[:, None]).sum()
 
     return _each(mean_over_rows(model, rows, score, torch.square), lambda _, value: value.bfloat16())
 
@@ -57,7 +57,7 @@ def most_important(model: Any, rows: Sequence[Row], density: float) -> dict[str,
     parameters = dict(model.named_parameters(remove_duplicate=False))
 
     def important(name: str, value: Tensor) -> Tensor:
-        scores = value * parameters[name].detach().float().abs()
+        scores = value * parameters[name].detach().cpu().float().abs()
         cut = largest(lambda: [(0, scores)], kept(density, scores.numel()), scores.numel())
         chosen: Tensor = inside(scores, cut, 0) & (scores > 0)
         return chosen
@@ -85,7 +85,8 @@ def mean_over_rows(
             totals[key] += weigh(gradient.float())
     for total in totals.values():
         total /= len(rows)
-    return {name: totals[id(value)] for name, value in named.items()}
+    kept = {key: total.cpu() for key, total in totals.items()}
+    return {name: kept[id(value)] for name, value in named.items()}
 
 
 def example_gradients(model: nn.Module, rows: Sequence[Row], score: Score) -> Iterator[dict[int, Tensor]]:
@@ -93,7 +94,7 @@ def example_gradients(model: nn.Module, rows: Sequence[Row], score: Score) -> It
     parameters = list(model.parameters())
     with track("gradients", len(rows)) as bar:
         for number, row in enumerate(rows):
-            batch = collate([row], pad=0)
+            batch = collate([row], 0, parameters[0].device)
             with torch.enable_grad():
                 logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
                 value = score(number, batch, logits)

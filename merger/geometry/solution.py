@@ -107,6 +107,7 @@ def solve(
         "metric": knobs.metric,
         "damping": None if knobs.metric == "identity" else knobs.damping,
         "threads": knobs.threads,
+        "device": model.device.type,
         "functional": {"name": chosen.record.get("functional"), "before": work.before, "after": after},
         "validity": dict(chosen.record),
         "budget": work.budget.to_json(),

@@ -161,10 +161,10 @@ class Solver:
         parts, residuals = [], []
         for start in range(0, len(rows), self.settings.chunk):
             some = rows[start : start + self.settings.chunk]
-            batch = collate(some, self._pad)
+            batch = collate(some, self._pad, self.model.device)
             part, found = linearised(self.settings.residual, self.model, batch, some, self.layers)
             parts.append(part)
-            residuals.append(found)
+            residuals.append(found.cpu())
         return parts, torch.cat(residuals)
 
     def _moved(self, parts: Sequence[Factors]) -> Tensor:
@@ -173,9 +173,9 @@ class Solver:
         for part in parts:
             total = torch.zeros(len(part.values), dtype=torch.float64)
             for name, module in self.layers.items():
-                moved = (self.weights[name] - self.start[name]).to(module.weight.dtype)
+                moved = (self.weights[name] - self.start[name]).to(module.weight)
                 pushed = part.inputs[name] @ moved.T  # (n, t, d_out)
-                total += (pushed * part.outputs[name]).sum(dim=(1, 2)).double()
+                total += (pushed * part.outputs[name]).sum(dim=(1, 2)).double().cpu()
             out.append(total)
         return torch.cat(out)
 
@@ -184,7 +184,7 @@ class Solver:
         total = 0.0
         self._last: dict[str, tuple[Tensor, Tensor]] = {}
         for name in self.layers:
-            step = self.chart.ascend(name, combine(parts, name, u))
+            step = self.chart.ascend(name, combine(parts, name, u)).to(self.weights[name].device)
             step = (step - pull * (self.weights[name] - self.start[name])) / (1 + pull)
             total += self.chart.square(name, step)
             self._last[name] = self.weights[name].clone(), step

@@ -47,7 +47,7 @@ class Trust:
         with torch.inference_mode():
             for start in range(0, len(self._rows), self._chunk):
                 rows = self._rows[start : start + self._chunk]
-                batch = collate(rows, self._pad)
+                batch = collate(rows, self._pad, model.device)
                 values += answer_divergences(answer_logits(model, batch), batch, rows).tolist()
         mean = math.fsum(values) / len(values)
         return mean if math.isfinite(mean) else math.inf

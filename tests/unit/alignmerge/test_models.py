@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat
+from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.checkpoint import open_checkpoint
-from alignmerge.models import build_model, load_model, load_tokenizer
+from alignmerge.models import build_model, device, load_model, load_tokenizer
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
@@ -120,3 +120,19 @@ def test_broken_tokenizer(family: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerMismatch, match="cannot be loaded"):
         load_tokenizer(open_checkpoint(folder))
+
+
+def test_models_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNMERGE_DEVICE", "cpu")
+    assert device() == "cpu"
+    monkeypatch.delenv("ALIGNMERGE_DEVICE")
+    assert device() == ("cuda" if torch.cuda.is_available() else "cpu")
+    model = make("Llama")
+    assert build_model(model.config.to_dict(), model.state_dict(), "float32", "cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu:0", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ALIGNMERGE_DEVICE", name)
+    with pytest.raises(UsageError, match=f"ALIGNMERGE_DEVICE: '{name}'"):
+        device()

@@ -1,0 +1,113 @@
+"""A model on an accelerator: everything that asks it works there, and what is kept comes back to the main memory."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from alignmerge.merger.geometry import finetune
+from alignmerge.merger.geometry.gradients import merged_linears
+from alignmerge.merger.geometry.grams import input_grams
+from alignmerge.merger.geometry.rows import ALIGNMENT, collate
+from alignmerge.merger.geometry.scores import diagonal_fisher, most_important
+from alignmerge.merger.geometry.solution import Solution, solve
+from alignmerge.merger.geometry.validity import Ladder
+from tests.far_device import FAR, FarTensor, TwoDevices, far
+from tests.unit.merger.geometry.problems import Problem, problem, shifted
+from tests.unit.merger.geometry.test_solution import knobs
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are kept by device; what a broken run kept would be found by the next one."""
+    monkeypatch.setenv("ALIGNMERGE_CACHE", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def given() -> Problem:
+    found = problem()
+    own = [row for row in found.calibration.rows if row.source == ALIGNMENT]
+    pairs = tuple(zip(own[0::2], own[1::2], strict=False))
+    held_out = found.calibration.validation
+    return found._replace(
+        calibration=replace(
+            found.calibration, fitting=pairs, pairs=tuple(zip(held_out[0::2], held_out[1::2], strict=False))
+        )
+    )
+
+
+def solution(given: Problem, device: torch.device, **changes: Any) -> Solution:
+    weak = shifted(given.anchor, 9, 0.2)
+
+    def load(share: float) -> Any:
+        return copy.deepcopy(given.anchor if share == 0 else weak).to(device)
+
+    asked = replace(knobs(), trust=2.0, **changes)
+    return solve(
+        lambda: given.model().to(device), given.start, given.calibration, asked, Ladder(load, "weak", "f" * 64), None
+    )
+
+
+def close(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert not isinstance(found[name], FarTensor), name
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["identity", "fisher", "kfac"])
+@pytest.mark.parametrize("functional", ["own-answers", "refusal-margin"])
+def test_a_solve_there_is_the_solve_here(given: Problem, metric: str, functional: str) -> None:
+    wanted = solution(given, torch.device("cpu"), metric=metric, functional=functional)
+    with far():
+        found = solution(given, FAR, metric=metric, functional=functional)
+    close(found.weights, wanted.weights)
+    assert any(not torch.equal(found.weights[name], start) for name, start in given.start.items())
+    phases = [[line["phase"] for line in one.account["trace"]["steps"]] for one in (found, wanted)]
+    assert phases[0] == phases[1] and "restore" in phases[0]
+    assert (found.account["device"], wanted.account["device"]) == ("meta", "cpu")
+
+
+def test_a_likelihood_residual_there(given: Problem) -> None:
+    changed = {"descent": replace(knobs().descent, residual="likelihood")}
+    wanted = solution(given, torch.device("cpu"), **changed)
+    with far():
+        close(solution(given, FAR, **changed).weights, wanted.weights)
+
+
+def test_fine_tuning_there(given: Problem) -> None:
+    settings = finetune.Settings(learning_rate=1e-3, steps=4, checks=1)
+    wanted = finetune.finetune(given.model(), given.start, given.calibration, settings, 1)
+    with far():
+        found = finetune.finetune(given.model().to(FAR), given.start, given.calibration, settings, 1)
+    close(found.weights, wanted.weights)
+
+
+GATHERED: list[Callable[[Any, Any], Mapping[str, Tensor]]] = [
+    input_grams,
+    lambda model, rows: diagonal_fisher(model, rows, seed=3),
+    lambda model, rows: most_important(model, rows, 0.3),
+]
+
+
+@pytest.mark.parametrize("gather", GATHERED)
+def test_what_other_methods_gather_there(given: Problem, gather: Callable[[Any, Any], Mapping[str, Tensor]]) -> None:
+    rows = given.calibration.rows[:5]
+    wanted = gather(given.model(), rows)
+    with far():
+        close(gather(given.model().to(FAR), rows), wanted)
+
+
+def test_the_second_device_refuses_a_mixture(given: Problem) -> None:
+    """The oracle of this file: what forgets to move something fails."""
+    with far():
+        model = given.model().to(FAR)
+        batch = collate(given.calibration.rows[:2], 0)
+        with pytest.raises(TwoDevices):
+            model(input_ids=batch.ids, attention_mask=batch.mask)
+        assert all(module.weight.device == FAR for module in merged_linears(model).values())
