@@ -21,14 +21,15 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
 
     Source: arXiv 2512.16245 for the shield; the forms are ours (see merger/geometry/shield.py).
     Raises:
-        RecipeError: no pair that the anchor answers differently, or a rank that its margins do not span.
+        RecipeError: no pair that the anchor answers differently, a rank that its margins do not span, or a sketch in a
+            chart or for a control that needs the exact Gram matrix.
     """
     from alignmerge.errors import RecipeError
     from alignmerge.merger.geometry.chart import make_chart
     from alignmerge.merger.geometry.gradients import merged_linears
     from alignmerge.merger.geometry.shield import equal_removal, fisher_shield, hard_shield
     from alignmerge.merger.geometry.solution import Solution, fixed_threads
-    from alignmerge.merger.geometry.subspace import alignment_subspace, margins, random_subspace
+    from alignmerge.merger.geometry.subspace import margins, random_subspace
 
     materials: alignmerge.Materials = view.materials
     calibration = materials.calibration
@@ -44,7 +45,7 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         rows = [row for pair in pairs for row in pair]
         shared = {"damping": knobs["damping"], "seed": view.seed, "pad": calibration.pad}
         chart = make_chart(knobs["metric"], model, rows, layers, **shared, model_digest=_digest(model, knobs))
-        subspace = alignment_subspace(model, given, chart, pad=calibration.pad, rank=knobs["rank"] or None)
+        subspace = _subspace(model, given, chart, calibration.pad, knobs, view.seed)
         tiles = {name: view.tile(name) for name in layers}
         delta = {name: task_arithmetic.merge(tile, None, knobs) - tile.anchor for name, tile in tiles.items()}
         shield = fisher_shield if knobs["form"] == "fisher" else hard_shield
@@ -53,6 +54,18 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
             done = equal_removal(random_subspace(subspace, view.seed), delta, done.removed)
     weights = {name: tile.anchor + done.delta[name] for name, tile in tiles.items()}
     return Solution(weights, _account(calibration.digest, subspace, done, len(given.rows), knobs))
+
+
+def _subspace(model: Any, given: Any, chart: Any, pad: int, knobs: Knobs, seed: int) -> Any:
+    """From the exact Gram matrix, or with `sketch` from one made of count sketches in that many buckets."""
+    from alignmerge.merger.geometry.directions import RowGradients
+    from alignmerge.merger.geometry.sketch import sketch, sketched_kernel
+    from alignmerge.merger.geometry.subspace import span
+
+    gradients, kernel = RowGradients(model, given.rows, pad=pad), None
+    if knobs["sketch"]:
+        kernel = sketched_kernel(sketch(gradients, chart, buckets=knobs["sketch"], seed=seed), given.signs)
+    return span(gradients, chart, given.signs, rank=knobs["rank"] or None, kernel=kernel)
 
 
 def _digest(model: Any, knobs: Knobs) -> str | None:
@@ -69,6 +82,7 @@ def _account(digest: str, subspace: Any, done: Any, rows: int, knobs: Knobs) -> 
         "calibration": digest,
         "rows": rows,
         "rank": subspace.rank,
+        "sketch": knobs["sketch"] or None,
         "spectrum": [float(value) for value in subspace.spectrum[:64]],
         "drift_before": done.before._asdict(),
         "drift_after": done.after._asdict(),
@@ -98,6 +112,9 @@ ALIGNMENT_SHIELD = MergeMethod(
         _choice("rows", "Margins of both sides of the pairs, or of one.", "pairs", "harmful", "harmless"),
         _choice("control", "A random removal of equal rank and length instead.", "none", "random"),
         _choice("metric", "Chart of the subspace.", "identity", "fisher", "kfac"),
+        Parameter(
+            "sketch", "integer", 0, "Buckets of count sketches for the Gram matrix; 0: exact.", low=0, high=1 << 20
+        ),
         _number("damping", 0.3, "Damping of a Fisher chart, relative to its mean.", 1e-6, 1e6),
         Parameter("threads", "integer", 2, "CPU threads; part of the recipe, see the docs.", low=1, high=256),
     ),

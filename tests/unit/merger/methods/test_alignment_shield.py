@@ -107,3 +107,28 @@ def test_the_chart_at_the_anchor_is_made_once(metric: str, family: Path, empty_c
 def test_the_identity_keeps_nothing(family: Path, empty_cache: Path) -> None:
     run(family)
     assert not list(empty_cache.rglob("charts/*"))
+
+
+def test_count_sketches_give_nearly_the_exact_shield_and_the_record_says_so(family: Path) -> None:
+    account: dict[str, Any] = {}
+    knobs = {"strength": 1.0, "form": "fisher"}
+    found = run(family, account, sketch=1 << 18, **knobs)
+    _, anchor, experts = made(family)
+    exact, mixture = run(family, **knobs), merge_tensors("task_arithmetic", anchor, experts)
+    assert 0 < apart(found, exact) < 0.05 * apart(exact, mixture)
+    assert account["sketch"] == 1 << 18
+    coarse = run(family, sketch=16, **knobs)
+    assert apart(coarse, exact) > apart(found, exact)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"sketch": 64, "metric": "kfac"}, "a sketch needs a diagonal chart"),
+        ({"sketch": 64, "control": "random"}, "needs the layers' norms"),
+        ({"sketch": 1}, "buckets: 1 is not between"),
+    ],
+)
+def test_a_sketch_that_cannot_be_is_refused(family: Path, knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run(family, **knobs)
