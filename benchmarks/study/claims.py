@@ -74,8 +74,10 @@ def found(part: Part) -> list[Claim]:
         _above(part, f"{gain} as it comes, {bound}", as_it_comes, _defined(part, DEFAULTS), DEFAULT, harmful),
         _experts(part),
         _above(part, f"mean skill above every baseline's, {bound}", part.merges, baselines, EVERY, SKILL),
-        _lower(part, "finite drift below {}, on average", _finite, _has_drift),
-        _lower(part, "fewer budget violations than {}", _violations, lambda one: _is_scored(one, BUDGETED)),
+        _lower(part, "finite drift below {}, on average", part.merges, EVERY, _finite, _has_drift),
+        _lower(part, "lower finite drift than {} as they come, on average", as_it_comes, DEFAULT, _finite, _has_drift),
+        _lower(part, "fewer budget violations than {}", part.merges, EVERY, _violations, _has_rates),
+        _lower(part, "fewer violations of the budget than {} as they come", as_it_comes, DEFAULT, _violations, _has_rates),
         _frontier(part),
         _untuned(part),
     ]
@@ -165,14 +167,19 @@ def _experts(part: Part) -> Claim:
 
 
 def _lower(
-    part: Part, statement: str, value: Callable[[Sequence[Cell], Part], float | None], good: Callable[[Cell], bool]
+    part: Part,
+    statement: str,
+    others: Mapping[str, Cells],
+    keys: Keys,
+    value: Callable[[Sequence[Cell], Part], float | None],
+    good: Callable[[Cell], bool],
 ) -> Claim:
-    """A number that is to be lower than that of the named merges, on the cells where both have it."""
+    """A number that is to be lower than that of the named merges among `others`, on the cells where both have it."""
     ours, names = _ours(part), _defined(part, list(DRIFT_AGAINST))
-    verdicts, words, have = [], [], _count(ours, EVERY, good)
+    verdicts, words, have = [], [], _count(ours, keys, good)
     for name in names:
-        cells = part.merges.get(name, {})
-        have += _count(cells, EVERY, good)
+        cells = others.get(name, {})
+        have += _count(cells, keys, good)
         both = [key for key in sorted(set(ours) & set(cells)) if good(ours[key]) and good(cells[key])]
         own, other = (value([one[key] for key in both], part) for one in (ours, cells))
         if own is not None and other is not None:
@@ -180,7 +187,11 @@ def _lower(
             words.append(f"{name} {number(other)} against {number(own)} ({len(both)} cells)")
     statement = statement.format(", ".join(DRIFT_AGAINST[name] for name in names))
     holds = all(verdicts) if verdicts else None
-    return Claim(statement, holds, have, len(EVERY) * (1 + len(names)), "; ".join(words) or tables.NONE)
+    return Claim(statement, holds, have, len(keys) * (1 + len(names)), "; ".join(words) or tables.NONE)
+
+
+def _has_rates(cell: Cell) -> bool:
+    return _is_scored(cell, BUDGETED)
 
 
 def _has_drift(cell: Cell) -> bool:

@@ -81,6 +81,7 @@ def is_ours(one: Cell) -> bool:
     return one.method == "alignmerge"
 
 
+UNTUNED = {"as it comes", "lower finite drift", "fewer violations of the budget"}
 FRONTIER = "frontier above repair_finetune's"
 CLAIMS = (
     "of the anchor's refusal",
@@ -90,7 +91,9 @@ CLAIMS = (
     "best single expert",
     "mean skill above",
     "finite drift below",
+    "lower finite drift",
     "fewer budget violations",
+    "fewer violations of the budget",
     FRONTIER,
 )
 
@@ -111,6 +114,7 @@ def test_every_claim_is_met_when_every_cell_says_so() -> None:
         ("best single expert", {**GOOD, "units": 0.875}),  # 0.05 is allowed: above it, its bound is not
         ("mean skill above", {**GOOD, "arithmetic": 0.3, "instructions": 0.3, "units": 0.309}),
         ("fewer budget violations", {**GOOD, "refusal": 0.3}),
+        ("fewer violations of the budget", {**GOOD, "refusal": 0.3}),
     ],
 )
 def test_a_claim_is_not_met_when_the_bound_is_outside(words: str, worse: dict[str, float]) -> None:
@@ -120,15 +124,21 @@ def test_a_claim_is_not_met_when_the_bound_is_outside(words: str, worse: dict[st
 def test_drift_is_not_met_when_one_of_the_named_drifts_less() -> None:
     less = [dataclasses.replace(one, drift={"finite": 0.05}) if one.method == "ties" else one for one in complete()]
     assert of(said(less), "finite drift below") == "**not met**"
+    assert of(said(less), "lower finite drift") == "met"
+    untuned = [
+        dataclasses.replace(one, drift={"finite": 0.05}) if one.method == "ties-default" else one for one in complete()
+    ]
+    assert of(said(untuned), "lower finite drift") == "**not met**"
+    assert of(said(untuned), "finite drift below") == "met"
 
 
 @pytest.mark.parametrize(
     ("lacks", "claims_hit"),
     [
-        (lambda one: is_ours(one) and (one.seed, one.set) == (1, "two"), set(CLAIMS) - {"as it comes", FRONTIER}),
+        (lambda one: is_ours(one) and (one.seed, one.set) == (1, "two"), set(CLAIMS) - {*UNTUNED, FRONTIER}),
         (lambda one: (one.seed, one.method) == (2, "repair_finetune.5"), {FRONTIER}),
         (lambda one: one.kind == "expert" and (one.seed, one.method) == (2, "expert-units"), {"best single expert"}),
-        (lambda one: one.kind == "default" and (one.seed, one.method) == (2, "ties-default"), {"as it comes"}),
+        (lambda one: one.kind == "default" and (one.seed, one.method) == (2, "ties-default"), UNTUNED),
         (
             lambda one: one.kind == "merge" and one.method == "resta" and one.seed == 2,
             {"refusal above every baseline,", "mean skill above"},
