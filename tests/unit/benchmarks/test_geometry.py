@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alignmerge import jsonio
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
-from benchmarks.geometry import compared, half_depth, timed
+from benchmarks.geometry import RESULTS, compared, half_depth, timed
 from benchmarks.geometry_pieces import Blaming, Pieces
 from benchmarks.geometry_work import PIECES, Size, estimate, llama_8b, predicted, quadratic_share, scaling, table
 
@@ -121,3 +122,19 @@ def test_the_estimate_of_8b_is_its_formulas() -> None:
     assert found["solve"]["operations"] == pytest.approx(sum(found["solve"][name] for name in parts))
     assert found["solve"]["seconds"] == pytest.approx(found["solve"]["operations"] / 1e14)
     assert found["solve"]["gigabytes"] == pytest.approx((2 * (size.weights + 128_256 * 4096) + 24 * size.weights) / 1e9)
+
+
+def test_the_page_on_costs_has_the_numbers_of_the_committed_run() -> None:
+    found = jsonio.read(RESULTS)
+    text = (RESULTS.parents[2] / "docs" / "alignmerge.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    shown = [row[2:] for row in rows if len(row) == 6]
+    for name, one in found["rows"]["16"].items():
+        if name != "pass":
+            grown = found["scaling"][name]
+            twice = f"{grown['rows']['16/8']:.2f}, {grown['rows']['32/16']:.2f}; {grown['depth']:.2f}"
+            wanted = [f"{one['predicted']:.2f}", f"{one['passes']:.2f}", twice, f"{one['megabytes']:.0f}"]
+            assert wanted in shown, name
+    assert f"{found['blame']['passes']:.1f}; {found['blame']['passes_float32']:.1f} of its own float32" in text
+    assert f"A pass of 16 rows took\n{found['rows']['16']['pass']['cpu']:.2f} s" in text
+    assert found["machine"].split(",")[0] in text and found["others_share"] <= 0.05
