@@ -122,6 +122,13 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {printable(_refused(error))}", err=True)
         sys.exit(StorageError.exit_code)
+    except RuntimeError as error:
+        if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded to ask
+            raise
+        click.echo(
+            "error: the GPU has no more room; take fewer at once, a larger GPU, or ALIGNMERGE_DEVICE=cpu", err=True
+        )
+        sys.exit(StorageError.exit_code)
     sys.exit(result if isinstance(result, int) else 0)
 
 

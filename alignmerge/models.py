@@ -1,12 +1,11 @@
 """A transformers model with the values of a checkpoint, built in memory: nothing is written, no foreign code runs."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from alignmerge import jsonio
-from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
+from alignmerge import devices, jsonio
+from alignmerge.errors import CheckpointError, StorageError, TensorMismatch, TokenizerMismatch, UnsafeFormat
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
 from alignmerge.merger.native import causal_model_class, config_class
 
@@ -15,31 +14,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-DEVICE_VARIABLE = "ALIGNMERGE_DEVICE"
-
-
-def device() -> str:
-    """Where models are computed: what ALIGNMERGE_DEVICE names ("cpu", "cuda", "cuda:1"), else a GPU if there is one.
-
-    Raises:
-        UsageError: the variable names something else, or a GPU that torch does not see.
-    """
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    chosen = os.environ.get(DEVICE_VARIABLE) or ("cuda" if count else "cpu")
-    kind, _, index = chosen.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
-        raise UsageError(f"{DEVICE_VARIABLE}: {chosen!a} is no device; use cpu, cuda or cuda:N")
-    if kind == "cuda" and int(index or 0) >= count:
-        raise UsageError(f"{DEVICE_VARIABLE}: {chosen!a}, but torch sees {count} GPUs; use cpu or leave it unset")
-    return chosen
-
-
 def load_model(
     checkpoint: Checkpoint | str, dtype: str = "bfloat16", on: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The model in eval mode with weights in `dtype`, and its tokenizer. on: the device; None: see `device`.
+    """The model in eval mode with weights in `dtype`, and its tokenizer. on: the device; None: see devices.device.
 
     Raises:
         UnsafeFormat: transformers does not have this model type itself.
@@ -65,15 +43,17 @@ def build_model(
 ) -> "PreTrainedModel":
     """The causal language model that `config` describes, in eval mode, holding `tensors` rounded to `dtype`.
 
-    on: the device; None: see `device`.
+    on: the device; None: see devices.device.
 
     Raises:
         UnsafeFormat: transformers does not have this model type itself.
         TensorMismatch: names or shapes are not exactly the model's.
+        StorageError: the GPU has no room for it. UsageError: see devices.device.
     """
     import torch
     from huggingface_hub.errors import StrictDataclassError
 
+    where = on or devices.device()  # before anything is read: it may be none
     model_type = config.get("model_type")
     model_class = causal_model_class(model_type)
     if model_class is None:
@@ -96,7 +76,10 @@ def build_model(
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(str, report[what])):
             raise TensorMismatch(f"{type(model).__name__}: {what.replace('_', ' ')}: {', '.join(wrong[:5])}")
-    loaded: PreTrainedModel = model.eval().to(on or device())
+    try:
+        loaded: PreTrainedModel = model.eval().to(where)
+    except torch.OutOfMemoryError:
+        raise StorageError(f"{where}: no room for the model; take a larger GPU, or {devices.VARIABLE}=cpu") from None
     return loaded
 
 

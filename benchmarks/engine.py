@@ -56,7 +56,7 @@ def theirs(model: Any, tokenizer: Any, asked: list[str], batch: int) -> list[tup
             add_special_tokens=False,
         )
         with torch.inference_mode():
-            ids = model.generate(**rows, max_new_tokens=NEW_TOKENS, do_sample=False)
+            ids = model.generate(**rows.to(model.device), max_new_tokens=NEW_TOKENS, do_sample=False)
         for place, row in zip(places, ids[:, rows["input_ids"].shape[1] :].tolist(), strict=True):
             end = tokenizer.eos_token_id
             out[place] = tuple(row[: row.index(end)] if end in row else row)

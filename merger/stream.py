@@ -7,6 +7,7 @@
 `merge` does both at once. `merge_in_memory` gives the same values without a file.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -121,13 +122,17 @@ def stage(
     planned = check_plan(recipe, opened, out, shard_bytes)
     ingredients = open_ingredients(recipe, materials, opened)
     inputs = _inputs(recipe, ingredients)
+    versions = merge_record.versions() | ({} if materials is None else {"device": str(materials.device)})
     plan = {
         "inputs": [vars(entry) for entry in inputs],
         "materials": materials_digest,
         "recipe": recipe.to_json(),
         "shard_bytes": shard_bytes,
-        "versions": merge_record.versions(),
+        "versions": versions,
     }
+    if versions.get("device", "cpu") != "cpu":
+        # A GPU may sum in another order next time, and half of one solve with half of another is neither of them.
+        plan["attempt"] = uuid.uuid4().hex
     with Staging(out, plan, clean=clean) as staging, closing(ingredients.files):
         prepared = _prepare(method, ingredients, recipe)
         slots = slots_of(ingredients.anchor, recipe.dtype)
@@ -148,7 +153,7 @@ def stage(
         done = MergeRecord(
             recipe=recipe.to_json(),
             inputs=inputs,
-            versions=merge_record.versions(),
+            versions=versions,
             account=_account(method, prepared, executor.remarks),
             notes=tuple(dict.fromkeys((*notes, *planned.notes, *staging.notes))),
             output_digest=manifest.digest,

@@ -23,6 +23,9 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "alignmerg
 # Child processes and libraries: fail at once instead of trying a hub. Before any of them is imported.
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+# The same device everywhere; what tests say of bits is said of the CPU.
+os.environ.setdefault("ALIGNMERGE_DEVICE", "cpu")
+
 # The same examples in every run, so that a red run is about the change; HYPOTHESIS_PROFILE=explore draws new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)

@@ -84,7 +84,8 @@ def _compute(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return args[0]
     if not (asked[0] == FAR if asked else there):
         return out
-    out = tree_map(lambda one: FarTensor(one) if isinstance(one, torch.Tensor) else one, out)
+    with torch.inference_mode(False):  # a view of a tensor from before that mode is none of its own kind
+        out = tree_map(lambda one: FarTensor(one) if isinstance(one, torch.Tensor) else one, out)
     return return_and_correct_aliasing(func, args, kwargs, out) if there else out
 
 

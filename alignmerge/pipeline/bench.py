@@ -151,6 +151,7 @@ class Bench:
             with track(f"AQI validity: {name}", 1) as bar:
                 out.append(WeakerModel(name, pair_states(engine, suites, self.plan.split, self.plan.limit)))
                 bar.advance()
+            del model, engine  # else two models are held while the next one is loaded
         return tuple(out)
 
 

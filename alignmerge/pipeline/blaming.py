@@ -129,7 +129,7 @@ def _delta(
             raise TensorMismatch(f"{name}: the merge has no such tensor, the anchor has") from None
         if merged.shape != anchor.shape:
             raise TensorMismatch(f"{name}: {tuple(merged.shape)} in the merge, {tuple(anchor.shape)} in the anchor")
-        move = merged.float() - anchor.detach()
+        move = merged.float() - anchor.detach().cpu()  # kept, so not on a GPU
         if bool(move.any()) or any(bool(part.any()) for part in experts.parts(name).values()):
             found[name] = move
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from alignmerge import jsonio
+from alignmerge import devices, jsonio
 from alignmerge.errors import RecipeError
 from alignmerge.merger.gathered import Gathered, check_memory
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Pair, Row, measure
@@ -183,6 +183,8 @@ class Collector:
 
     def materials(self, anchor: "Checkpoint", dtype: str) -> tuple[Materials | Gathered, str]:
         """What the method is handed, and the digest that names it."""
+        import torch
+
         calibration = Calibration(
             tuple(self._rows),
             tuple(self._validation),
@@ -191,10 +193,11 @@ class Collector:
             fitting=self._fitting,
             skill_validation=tuple(self._skill_validation),
         )
+        where = devices.model_of(torch.device(devices.device()))
         if self._method.gather is not None:
             experts = {model: self._kept[f"expert {model}"] for model in self._skills}
             digest = jsonio.digest([calibration.digest, dtype])
-            return Gathered(self._kept[ALIGNMENT], experts, calibration.digest, self._again), digest
+            return Gathered(self._kept[ALIGNMENT], experts, calibration.digest, self._again, where), digest
 
         def load(tensors: Mapping[str, Any]) -> Any:
             return build_model(anchor.config, tensors, dtype)
@@ -202,7 +205,7 @@ class Collector:
         steps = ladder(self._recipe, anchor, dtype)
         pairs = [[[row.prompt for row in pair] for pair in part] for part in (self._pairs, self._fitting)]
         digest = jsonio.digest([calibration.digest, dtype, steps.digest, pairs])
-        return Materials(calibration, load, steps, fit_frame), digest
+        return Materials(calibration, load, steps, fit_frame, device=where), digest
 
 
 def take(suites: Sequence[Suite], split: Split, each: int) -> list[Item]:

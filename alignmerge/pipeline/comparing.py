@@ -185,6 +185,7 @@ class Comparison:
             if self._audit_experts:
                 found[label] = self.bench.audit(engine, expert.digest, label)
                 self.folder.add(label, "expert", found[label])
+            del engine  # else two models are held while the next one is loaded
         again = [collector for collector in self._collectors.values() if collector.wants_anchor_again]
         if again:
             engine = self.bench.engine(self.inputs.anchor)

@@ -13,8 +13,8 @@ import alignmerge
 from alignmerge import jsonio
 from alignmerge.auditor.engines.vllm_server import HOW_TO_GET, installed_version, interpreter, not_loading
 from alignmerge.cache import cache_dir
+from alignmerge.devices import device
 from alignmerge.errors import AlignMergeError, UsageError
-from alignmerge.models import device
 
 State = Literal["ok", "absent", "broken"]
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "openai", "lm-eval")

@@ -130,7 +130,7 @@ def _folder(checkpoint: "Checkpoint", dtype: str, stack: ExitStack) -> Path:
     say(f"writes {checkpoint.name} with its base for the server")
     (cache_dir() / "vllm").mkdir(parents=True, exist_ok=True)
     folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache_dir() / "vllm"))
-    model, tokenizer = load_model(checkpoint, dtype)
+    model, tokenizer = load_model(checkpoint, dtype, on="cpu")  # the server wants the GPU
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from alignmerge import jsonio
 from alignmerge.auditor.imported.evidence import Directions, Imported
 from alignmerge.auditor.imported.files import read_files
+from alignmerge.devices import device
 from alignmerge.environment import for_child
 from alignmerge.errors import StorageError, UsageError
 from alignmerge.pipeline.harness_child import NOT_POSSIBLE
@@ -53,6 +54,7 @@ def run(harness: Harness, checkpoint: "Checkpoint", plan: "AuditPlan") -> list[I
             "include": None if harness.include is None else str(harness.include.resolve()),
             "limit": plan.limit,
             "batch_size": plan.batch_size,
+            "device": device(),
             "seed": plan.seed,
             "output": str(folder / "results"),
         }
@@ -68,7 +70,7 @@ def _write(checkpoint: "Checkpoint", folder: Path, dtype: str) -> None:
     """The checkpoint as one plain model, as lm-eval wants it; adapters and GGUF files are written out."""
     from alignmerge.models import load_model
 
-    model, tokenizer = load_model(checkpoint, dtype)
+    model, tokenizer = load_model(checkpoint, dtype, on="cpu")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

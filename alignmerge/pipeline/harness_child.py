@@ -35,14 +35,13 @@ def main(request: Path) -> int:
 
 
 def _evaluate(wanted: dict[str, Any], manager: Any) -> None:
-    import torch
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=wanted["output"])
     results = simple_evaluate(
         model="hf",
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=wanted["device"],
         model_args={"pretrained": wanted["model"], "dtype": wanted["dtype"], "trust_remote_code": False},
         tasks=wanted["tasks"],
         batch_size=wanted["batch_size"],

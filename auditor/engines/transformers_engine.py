@@ -16,6 +16,7 @@ from alignmerge.auditor.engines.decode import Decoder, Row
 from alignmerge.auditor.engines.likelihood import likelihoods
 from alignmerge.auditor.engines.prompts import Encoder, shared_prefix, template_of
 from alignmerge.auditor.template import ChatTemplate, check_template
+from alignmerge.devices import model_of
 from alignmerge.errors import TensorMismatch, UsageError
 
 # Raised whenever a change to this folder may change an answer: stored answers of the older version are not reused.
@@ -66,6 +67,8 @@ class TransformersEngine:
             "transformers": version("transformers"),
             "template": self._template.digest,
         }
+        if self.model.device.type == "cuda":  # one product rounds otherwise than another
+            body["gpu"] = model_of(self.model.device)
         return {**body, "digest": jsonio.digest(body)}
 
     def describe(self) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def found(part: Part) -> list[Claim]:
         _lower(part, "finite drift below {}, on average", part.merges, EVERY, _finite, _has_drift),
         _lower(part, "lower finite drift than {} as they come, on average", as_it_comes, DEFAULT, _finite, _has_drift),
         _lower(part, "fewer budget violations than {}", part.merges, EVERY, _violations, _has_rates),
-        _lower(part, "fewer violations of the budget than {} as they come", as_it_comes, DEFAULT, _violations, _has_rates),
+        _lower(part, "fewer violations of budgets than {} as they come", as_it_comes, DEFAULT, _violations, _has_rates),
         _frontier(part),
         _untuned(part),
     ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge import jsonio
 from alignmerge.auditor.record import AuditRecord
+from alignmerge.devices import device
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.merger.methods import get
 from alignmerge.merger.recipe import Recipe, resolve
@@ -61,7 +62,8 @@ class Job:
 def plan_json(plan: StudyPlan) -> list[Any]:
     """What the plan asks, for keys."""
     suites = [[one.name, one.version, one.max_new_tokens] for one in plan.resolved()]
-    return [suites, plan.split, plan.limit, plan.seed, plan.dtype]
+    where = [] if device() == "cpu" else [device()]  # most cells were keyed before there was a choice
+    return [suites, plan.split, plan.limit, plan.seed, plan.dtype, *where]
 
 
 @dataclass
@@ -207,6 +209,7 @@ class Study:
         return {
             "commit": commit.stdout.strip() or "unknown",
             "machine": self.machine,
+            "device": device(),
             "processors": len(os.sched_getaffinity(0)),
             "platform": platform.machine(),
             "software": dict(versions()),

@@ -181,7 +181,7 @@ def _order(cell: Cell) -> tuple[bool, str, float, str]:
 def _dot(one: "Tensor", other: "Tensor") -> float:
     import torch
 
-    return float((one * other).sum(dtype=torch.float64))
+    return float((one * other.to(one.device)).sum(dtype=torch.float64))
 
 
 def _path_gradients(
@@ -230,7 +230,7 @@ def _nodes(points: int) -> list[tuple[float, float]]:
 
 def _move(moving: "Mapping[str, Tensor]", delta: "Mapping[str, Tensor]", by: float) -> None:
     for name, parameter in moving.items():
-        parameter.data.add_(delta[name], alpha=by)
+        parameter.data.add_(delta[name].to(parameter.device), alpha=by)
 
 
 @contextmanager
@@ -259,12 +259,10 @@ class _Divergences:
 
         from alignmerge.merger.geometry.rows import collate
 
-        device = model.device
         order = sorted(rows, key=lambda row: len(row.prompt) + len(row.answer))
         self._model = model
         starts = range(0, len(order), chunk)
-        batches = [collate(order[start : start + chunk], pad) for start in starts]
-        self._batches = [type(batch)(*(part.to(device) for part in batch)) for batch in batches]
+        self._batches = [collate(order[start : start + chunk], pad, model.device) for start in starts]
         with torch.inference_mode():
             found = [self._logs(batch) for batch in self._batches]
         self._anchor = [logs.clone() for logs in found]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge import jsonio
+from alignmerge.devices import model_of
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import Factors, Workspace
 from alignmerge.merger.geometry.rows import Row
@@ -93,17 +94,21 @@ class Diagonal:
     def gram(self, parts: Sequence[Factors], name: str) -> Tensor:
         rows = self._space.rows(parts, name)
         scaled = self._scaled.like(rows)
-        torch.mul(rows, self.inverse[name].flatten(), out=scaled)
+        torch.mul(rows, self.inverse[name].flatten().to(rows.device), out=scaled)
         return (scaled @ rows.T).double()
 
     def ascend(self, name: str, gradient: Tensor) -> Tensor:
-        return gradient * self.inverse[name].to(gradient.device)
+        return self._there(name, gradient).mul(self.inverse[name]).to(gradient.device)
 
     def descend(self, name: str, move: Tensor) -> Tensor:
-        return move / self.inverse[name].to(move.device)
+        return self._there(name, move).div(self.inverse[name]).to(move.device)
 
     def square(self, name: str, move: Tensor) -> float:
-        return float((move.square() / self.inverse[name].to(move.device)).sum())
+        return float((self._there(name, move).square() / self.inverse[name]).sum())
+
+    def _there(self, name: str, move: Tensor) -> Tensor:
+        """`move` where the chart lies, which may be a GPU though moves are kept in the main memory."""
+        return move.to(self.inverse[name].device)
 
 
 def make_chart(
@@ -164,7 +169,7 @@ def _key(
         "pad": pad,
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "dtype": str(weight.dtype),
-        "device": f"{weight.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": f"{model_of(weight.device)} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "transformers": version("transformers"),

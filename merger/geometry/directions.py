@@ -80,7 +80,7 @@ class RowGradients:
         self._places = torch.tensor(order)
         device = next(iter(self._layers.values())).weight.device
         self._batches = [
-            Batch(*(part.to(device) for part in collate([rows[i] for i in order[start : start + chunk]], pad)))
+            collate([rows[i] for i in order[start : start + chunk]], pad, device)
             for start in range(0, len(order), chunk)
         ]
         self._values: dict[int, Tensor] = {}

@@ -136,7 +136,8 @@ class Workspace:
 
     def _taken(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         size = prod(shape)
-        if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != like.dtype:
+        kind = (like.dtype, like.device)
+        if self._buffer is None or self._buffer.numel() < size or (self._buffer.dtype, self._buffer.device) != kind:
             self._buffer = None  # gives its pages back before new ones are taken
             self._buffer = like.new_empty(size)
         return self._buffer[:size].view(shape)

@@ -37,10 +37,11 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
             owners = owners or _owners(inputs)
             for name in dict.fromkeys(owners.values()):
                 x = inputs[name][real].double()  # (tokens, d_in)
-                sums[name] = sums[name].add_(x.T @ x) if name in sums else x.T @ x
+                product = (x.T @ x).cpu()  # the sums of all layers are larger than the model
+                sums[name] = sums[name].add_(product) if name in sums else product
             tokens += int(real.sum())
             bar.advance(len(real))
-    grams = {name: (value / tokens).float().cpu() for name, value in sums.items()}
+    grams = {name: (value / tokens).float() for name, value in sums.items()}
     for name, value in grams.items():
         if not bool(value.isfinite().all()):
             raise RecipeError(f"calibration: the inputs of {name} are not finite")

@@ -38,11 +38,10 @@ class Damped(NamedTuple):
         return float(self.values.sum()) + self.ridge * len(self.basis)
 
     def power(self, exponent: float, x: Tensor) -> Tensor:
-        """The matrix to the power `exponent` times the last dimension of `x` (..., d), in the basis' dtype."""
-        basis = self.basis.to(x.device)
-        x, low = x.to(basis.dtype), self.ridge**exponent
+        """The matrix to the power `exponent` times the last dimension of `x` (..., d), as the basis is."""
+        x, low = x.to(self.basis), self.ridge**exponent
         change = ((self.values + self.ridge) ** exponent - low).to(x)
-        out: Tensor = low * x + ((x @ basis) * change) @ basis.T
+        out: Tensor = low * x + ((x @ self.basis) * change) @ self.basis.T
         return out
 
 
@@ -71,8 +70,8 @@ class KFac:
         block, inputs, outputs = self.blocks[name], part.inputs[name], part.outputs[name]
         return Factors(
             part.values,
-            {name: block.inputs.power(-0.5, inputs).to(inputs.dtype)},
-            {name: block.outputs.power(-0.5, outputs).to(outputs.dtype)},
+            {name: block.inputs.power(-0.5, inputs).to(inputs)},
+            {name: block.outputs.power(-0.5, outputs).to(outputs)},
         )
 
     def ascend(self, name: str, gradient: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ class KFac:
     def _both(self, name: str, exponent: float, matrix: Tensor) -> Tensor:
         """E^exponent matrix A^exponent, in the matrix's dtype."""
         right = self.blocks[name].inputs.power(exponent, matrix)
-        return self.blocks[name].outputs.power(exponent, right.T).T.to(matrix.dtype).contiguous()
+        return self.blocks[name].outputs.power(exponent, right.T).T.to(matrix).contiguous()
 
 
 def kfac_factors(

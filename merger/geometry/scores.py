@@ -79,14 +79,14 @@ def mean_over_rows(
 ) -> dict[str, Tensor]:
     """The mean over rows of `weigh`(gradient of the row's score), for every parameter by name, float32."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    totals = {id(value): torch.zeros_like(value, dtype=torch.float32) for value in named.values()}
+    # In the main memory: a GPU that holds the model and one gradient has no room for twice as much again.
+    totals = {id(value): torch.zeros_like(value, dtype=torch.float32, device="cpu") for value in named.values()}
     for gradients in example_gradients(model, rows, score):
         for key, gradient in gradients.items():
-            totals[key] += weigh(gradient.float())
+            totals[key] += weigh(gradient.float()).cpu()
     for total in totals.values():
         total /= len(rows)
-    kept = {key: total.cpu() for key, total in totals.items()}
-    return {name: kept[id(value)] for name, value in named.items()}
+    return {name: totals[id(value)] for name, value in named.items()}
 
 
 def example_gradients(model: nn.Module, rows: Sequence[Row], score: Score) -> Iterator[dict[int, Tensor]]:

@@ -30,7 +30,8 @@ class Materials:
 
     The model is computed in the dtype that `load` chooses; it must be the one the rows were measured in. `ladder` leads
     from the anchor to weaker models and `fit` makes AQI's frame: the validity gate of the budget asks for them.
-    keep_hard: False for a merge that is only looked at, though it is over its hard budget.
+    keep_hard: False for a merge that is only looked at, though it is over its hard budget. device: what the models are
+    computed on.
     """
 
     calibration: "Calibration"
@@ -38,6 +39,7 @@ class Materials:
     ladder: "Ladder"
     fit: "FrameFit | None" = None
     keep_hard: bool = True
+    device: str = "cpu"
 
 
 def prepare(view: View, knobs: Knobs) -> "Solution":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alignmerge import models
+from alignmerge import devices
 from tests.e2e.test_data_aware_tiny import POLICY, RECIPE, inputs, run
 from tests.far_device import FAR, far
 
@@ -19,13 +19,14 @@ def test_merges_and_audits_there(
     recipe, policy, out = tmp_path / "recipe.yaml", tmp_path / "policy.yaml", tmp_path / "run"
     recipe.write_text(RECIPE.format(**inputs, method="alignmerge") + f"unaligned: {inputs['one']}\n")
     policy.write_text(POLICY)
-    monkeypatch.setattr(models, "device", lambda: str(FAR))
+    monkeypatch.setattr(devices, "device", lambda: str(FAR))
     with far():
         run("compare", recipe, "--methods", ",".join(METHODS), "--policy", policy, "--limit", "6", "-o", out, "--json")
     for name in METHODS:
         assert (out / "models" / name / "model.safetensors").is_file(), name
         record = json.loads((out / "models" / name / "merge.json").read_text())
-        if name in ("alignmerge", "repair_finetune"):
-            assert record["account"]["device"] == "meta"
+        assert record["versions"]["device"] == "meta"
+    with far():
+        run("blame", recipe, "--merge", out / "models" / "alignmerge", "--json")
     audits = list(out.rglob("audit*.json"))
     assert audits and all(json.loads(path.read_text())["engine"]["device"] == "meta" for path in audits)

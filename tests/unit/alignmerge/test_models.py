@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from alignmerge.devices import device
 from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.checkpoint import open_checkpoint
-from alignmerge.models import build_model, device, load_model, load_tokenizer
+from alignmerge.models import build_model, load_model, load_tokenizer
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,

@@ -81,7 +81,7 @@ def is_ours(one: Cell) -> bool:
     return one.method == "alignmerge"
 
 
-UNTUNED = {"as it comes", "lower finite drift", "fewer violations of the budget"}
+UNTUNED = {"as it comes", "lower finite drift", "fewer violations of budgets"}
 FRONTIER = "frontier above repair_finetune's"
 CLAIMS = (
     "of the anchor's refusal",
@@ -93,7 +93,7 @@ CLAIMS = (
     "finite drift below",
     "lower finite drift",
     "fewer budget violations",
-    "fewer violations of the budget",
+    "fewer violations of budgets",
     FRONTIER,
 )
 
@@ -114,7 +114,7 @@ def test_every_claim_is_met_when_every_cell_says_so() -> None:
         ("best single expert", {**GOOD, "units": 0.875}),  # 0.05 is allowed: above it, its bound is not
         ("mean skill above", {**GOOD, "arithmetic": 0.3, "instructions": 0.3, "units": 0.309}),
         ("fewer budget violations", {**GOOD, "refusal": 0.3}),
-        ("fewer violations of the budget", {**GOOD, "refusal": 0.3}),
+        ("fewer violations of budgets", {**GOOD, "refusal": 0.3}),
     ],
 )
 def test_a_claim_is_not_met_when_the_bound_is_outside(words: str, worse: dict[str, float]) -> None:

@@ -10,16 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from alignmerge import devices
 from alignmerge.merger.geometry import finetune
+from alignmerge.merger.geometry.blame import finite_blame, linear_blame, totals
+from alignmerge.merger.geometry.chart import Identity
+from alignmerge.merger.geometry.directions import RowGradients
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.grams import input_grams
 from alignmerge.merger.geometry.rows import ALIGNMENT, collate
 from alignmerge.merger.geometry.scores import diagonal_fisher, most_important
 from alignmerge.merger.geometry.solution import Solution, solve
+from alignmerge.merger.geometry.subspace import span
 from alignmerge.merger.geometry.validity import Ladder
 from tests.far_device import FAR, FarTensor, TwoDevices, far
 from tests.unit.merger.geometry.problems import Problem, problem, shifted
 from tests.unit.merger.geometry.test_solution import knobs
+from tests.unit.merger.methods.test_alignment_shield import run as shielded
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +99,37 @@ GATHERED: list[Callable[[Any, Any], Mapping[str, Tensor]]] = [
     lambda model, rows: diagonal_fisher(model, rows, seed=3),
     lambda model, rows: most_important(model, rows, 0.3),
 ]
+
+
+def test_blame_there(given: Problem) -> None:
+    own = {name: value.detach() for name, value in given.anchor.named_parameters()}
+    delta = {name: value.detach() - own[name] for name, value in given.mixture.named_parameters()}
+    wanted = finite_blame(copy.deepcopy(given.anchor), given.calibration.validation, delta, lambda name: {}, pad=0)
+    with far():
+        model = copy.deepcopy(given.anchor).to(FAR)
+        found = finite_blame(model, given.calibration.validation, delta, lambda name: {"one": delta[name] / 2}, pad=0)
+        directions = RowGradients(model, given.calibration.rows[:6], pad=0)
+        linear = linear_blame(span(directions, Identity()), delta, {"one": delta})
+    assert found.drift == pytest.approx(wanted.drift, rel=1e-4)
+    assert totals(found.cells, lambda cell: cell.contributor)["one"] == pytest.approx(wanted.drift / 2, rel=1e-2)
+    assert sum(cell.share for cell in linear) > 0
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"control": "random"},
+        {"control": "random", "metric": "fisher"},
+        {"metric": "fisher", "form": "fisher"},
+        {"metric": "kfac"},
+        {"sketch": 1 << 12, "form": "fisher"},
+    ],
+)
+def test_a_shield_there(family: Path, monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any]) -> None:
+    wanted = shielded(family, **knobs)
+    monkeypatch.setattr(devices, "device", lambda: str(FAR))
+    with far():
+        close(shielded(family, **knobs), wanted)
 
 
 @pytest.mark.parametrize("gather", GATHERED)
