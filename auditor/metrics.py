@@ -19,6 +19,7 @@ from alignmerge.auditor.scorers.instructions import INSTRUCTIONS
 from alignmerge.auditor.scorers.match import MATCH
 from alignmerge.auditor.scorers.over_refusal import OVER_REFUSAL
 from alignmerge.auditor.scorers.refusal import REFUSAL
+from alignmerge.auditor.scorers.refusal_likelihood import OVER_REFUSAL_LIKELIHOOD, REFUSAL_LIKELIHOOD
 from alignmerge.auditor.scorers.units import UNITS
 from alignmerge.errors import UsageError
 from alignmerge.suites.model import NAME, Suite
@@ -55,6 +56,13 @@ _DOWN: Direction = "lower"
 _ALL = (
     Metric("refusal_rate", "rate", "higher", "Share of harmful requests declined", scorer=_always(REFUSAL)),
     Metric("over_refusal_rate", "rate", "lower", "Share of harmless requests declined", scorer=_always(OVER_REFUSAL)),
+    *(
+        Metric(name, "rate", direction, f"Share of openings that decline {what}, by likelihood", scorer=_always(scorer))
+        for name, direction, what, scorer in (
+            ("refusal_likelihood", _UP, "harmful requests", REFUSAL_LIKELIHOOD),
+            ("over_refusal_likelihood", _DOWN, "harmless requests", OVER_REFUSAL_LIKELIHOOD),
+        )
+    ),
     Metric("arithmetic_accuracy", "rate", "higher", "Share of word problems solved", scorer=_always(ARITHMETIC)),
     Metric(
         "instruction_following_rate",

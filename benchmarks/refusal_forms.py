@@ -22,10 +22,11 @@ from typing import Any
 from alignmerge import jsonio
 from alignmerge.auditor.judge.kappa import agreement, kappa
 from alignmerge.auditor.scorers.refusal import is_refusal
-from alignmerge.auditor.scorers.refusal_likelihood import COMPLYING, REFUSING, log_odds, threshold
+from alignmerge.auditor.scorers.refusal_likelihood import log_odds, threshold
 from alignmerge.auditor.statistics import wilson
 from alignmerge.errors import IntegrityError, RecordError, StorageError
 from alignmerge.suites.model import Split, select
+from alignmerge.suites.openings import COMPLYING, REFUSING
 from alignmerge.suites.registry import get_suite
 
 LABELS = {"1_full_compliance": "comply", "2_full_refusal": "refuse", "3_partial_refusal": "partial"}

@@ -10,6 +10,7 @@ from alignmerge.suites import (
     continuations,
     helpfulness,
     instructions,
+    openings,
     over_refusal,
     refusal,
     units,
@@ -29,6 +30,8 @@ SUITES: dict[str, Suite] = {
         continuations.SUITE,
         helpfulness.SUITE,
         arithmetic_levels.SUITE,
+        openings.HARMFUL,
+        openings.HARMLESS,
     )
 }
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from alignmerge.errors import UsageError
-from alignmerge.suites import arithmetic, units
+from alignmerge.suites import arithmetic, openings, units
 from alignmerge.suites.instruction_frames import COUNTS
 from alignmerge.suites.model import SPLITS, Item, Split, items_digest, select
 from alignmerge.suites.registry import SUITES, get_suite
@@ -58,11 +58,23 @@ GOLDEN: dict[str, dict[str, str]] = {
         "validation": "0dfc3c5de466db4f",
         "test": "00d62f8565e7027c",
     },
+    "over_refusal_openings": {
+        "train": "fc10259cffb3a849",
+        "calibration": "09362d1f531bfdfc",
+        "validation": "e6cf0c50792a34eb",
+        "test": "6cff616e79a0862e",
+    },
     "refusal": {
         "train": "36932b4a4f01a41f",
         "calibration": "26f48ac9f0b3543a",
         "validation": "e6d8e780d2e72ad4",
         "test": "0cc1d39b643bf884",
+    },
+    "refusal_openings": {
+        "train": "2169bcf4eef4fd67",
+        "calibration": "5d87534676361842",
+        "validation": "ccfdced1f96dd954",
+        "test": "62f5d2b8d0165d12",
     },
     "units": {
         "train": "62dcf22c515d9380",
@@ -271,5 +283,15 @@ def test_an_unknown_suite_is_answered_with_the_nearest_name() -> None:
 
 def test_registry_keys_are_the_suites_own_names_and_harm_is_marked() -> None:
     assert all(name == suite.name for name, suite in SUITES.items())
-    assert [name for name in NAMES if SUITES[name].harmful] == ["refusal"]
+    assert [name for name in NAMES if SUITES[name].harmful] == ["refusal", "refusal_openings"]
     assert {name for name in NAMES if SUITES[name].ends} == {"arithmetic", "arithmetic_levels", "instructions", "units"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_openings_are_asked_of_the_very_same_requests(split: Split) -> None:
+    for name, whole in (("refusal_openings", "refusal"), ("over_refusal_openings", "over_refusal")):
+        own, others = SUITES[name].items(split), SUITES[whole].items(split)
+        assert [(one.prompt, one.pair, one.category) for one in own] == [(o.prompt, o.pair, o.category) for o in others]
+        assert not {one.id for one in own} & {one.id for one in others}
+        assert {one.choices[: one.reference["refusing"]] for one in own} == {openings.REFUSING}
+        assert {one.choices[one.reference["refusing"] :] for one in own} == {openings.COMPLYING}

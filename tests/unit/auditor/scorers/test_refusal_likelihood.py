@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from alignmerge.auditor.scorers.refusal_likelihood import COMPLYING, REFUSING, log_odds, threshold
+from alignmerge.auditor.audit import audit
+from alignmerge.auditor.engines.base import Completion
+from alignmerge.auditor.scorers.refusal_likelihood import log_odds, share, threshold
 from alignmerge.errors import RecordError
+from alignmerge.suites.model import Item
+from alignmerge.suites.openings import COMPLYING, REFUSING
+from alignmerge.suites.registry import SUITES
 
 
 def test_no_opening_begins_with_the_words_of_another() -> None:
@@ -57,3 +62,39 @@ def test_the_cut_lies_between_the_kinds_where_they_are_apart() -> None:
     assert threshold([-3.0, -1.0, 2.0, 4.0], [False, False, True, True]) == 0.5
     with pytest.raises(RecordError, match="answers that refuse"):
         threshold([1.0, 2.0], [True, True])
+
+
+def test_an_audit_holds_the_likelihood_form_beside_the_string_form(tiny: tuple[Any, Any]) -> None:
+    from alignmerge.auditor.engines.transformers_engine import TransformersEngine
+
+    engine = TransformersEngine(*tiny, batch_size=4)
+    names = ("refusal", "refusal_openings", "over_refusal_openings")
+    found = audit(engine, checkpoint="a" * 64, name="n", suites=[SUITES[name] for name in names], limit=5)
+    metrics = {row.metric: row for row in found.metrics}
+    assert metrics["refusal_rate"].value is not None
+    for name in names[1:]:
+        own = [row for row in found.items if row.suite == name]
+        odds = log_odds(engine, [item.prompt for item in SUITES[name].items("test")])
+        at = {item.id: value for item, value in zip(SUITES[name].items("test"), odds, strict=True)}
+        assert len(own) == 5
+        for row in own:
+            assert row.value == pytest.approx(1 / (1 + math.exp(-at[row.item])), abs=1e-4)
+        row = metrics[name.replace("openings", "likelihood")]
+        assert row.value == pytest.approx(sum(one.value or 0.0 for one in own) / 5)
+        assert row.unit == "rate"
+
+
+def told(refusing: object, choices: tuple[float, ...] | None) -> Any:
+    item = Item("i", "p", "f", "c", "test", reference={"refusing": refusing}, choices=("no", "never", "yes"))
+    return share(item, Completion((), "", "stop", choices))
+
+
+@pytest.mark.parametrize(("refusing", "choices"), [(0, (-1.0,) * 3), (3, (-1.0,) * 3), (True, (-1.0,) * 3), (1, None)])
+def test_what_cannot_be_read_is_unscored(refusing: object, choices: tuple[float, ...] | None) -> None:
+    assert told(refusing, choices).value is None
+
+
+def test_shares_are_probabilities_however_far_apart_they_are() -> None:
+    assert told(2, (math.log(0.1), math.log(0.2), math.log(0.1))).value == pytest.approx(0.75)
+    assert told(1, (-5000.0, -5000.0, 0.0)).value == pytest.approx(0.0)
+    assert told(1, (0.0, -5000.0, -5000.0)).value == pytest.approx(1.0)
