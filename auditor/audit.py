@@ -20,6 +20,7 @@ from alignmerge.auditor.graders import Grader, check_graders, grade_all, graded_
 from alignmerge.auditor.metrics import METRICS, Metric
 from alignmerge.auditor.record import AuditRecord, ItemScore, MetricResult, SuiteUse
 from alignmerge.auditor.scorers.base import Score, Scorer
+from alignmerge.auditor.scorers.source import source_digest
 from alignmerge.auditor.statistics import wilson
 from alignmerge.auditor.store import CompletionStore
 from alignmerge.auditor.template import clean
@@ -202,7 +203,7 @@ def _use(one: Asking, split: Split) -> SuiteUse:
 
 
 def _software() -> dict[str, str]:
-    found = {"alignmerge": alignmerge.__version__, "python": platform.python_version()}
+    found = {"alignmerge": alignmerge.__version__, "python": platform.python_version(), "scorers": source_digest()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

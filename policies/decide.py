@@ -20,7 +20,7 @@ from alignmerge.auditor.statistics import holm
 from alignmerge.errors import AlignMergeError
 from alignmerge.policies import reasons
 from alignmerge.policies.demands import demanded
-from alignmerge.policies.engines import engine_notes
+from alignmerge.policies.engines import engine_notes, reading_notes
 from alignmerge.policies.evidence import SAME_CHECKPOINT, check_comparable, check_set, cleaned, other_split
 from alignmerge.policies.excuses import waive
 from alignmerge.policies.lineage import added
@@ -102,7 +102,7 @@ def decide(
         waivers=waived.uses,
         approvals=tuple(approvals),
         lineage=lineage if needs_lineage(policy) else None,
-        notes=engine_notes(references.roles()),
+        notes=(*engine_notes(references.roles()), *reading_notes(references.roles())),
     )
 
 

@@ -1,4 +1,7 @@
-"""Whether one engine asked a candidate and those it is compared with. It decides nothing; a reader must know."""
+"""Whether one engine asked a candidate and those it is compared with, and one version of the scorers read them.
+
+It decides nothing; a reader must know.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +22,21 @@ def engine_notes(records: Mapping[str, AuditRecord]) -> tuple[str, ...]:
         f"candidate and {role} were asked in another way ({'; '.join(parts)}): what differs may be the engine's doing"
         for role, parts in found.items()
         if parts
+    )
+
+
+def reading_notes(records: Mapping[str, AuditRecord]) -> tuple[str, ...]:
+    """One sentence for each record, by role, whose answers another version of the scorers read than the candidate's.
+
+    Older records do not say which one it was; nothing is said of them.
+    """
+    mine = records["candidate"].software.get("scorers")
+    theirs = {role: record.software.get("scorers") for role, record in records.items()}
+    return tuple(
+        f"another version of the scorers read the answers of {role} (scorers {mine} and {other}): audit it again; "
+        "answers that are kept are not asked for anew"
+        for role, other in theirs.items()
+        if mine is not None and other not in (None, mine)
     )
 
 

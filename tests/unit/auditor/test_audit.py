@@ -54,6 +54,7 @@ def test_the_record_says_what_was_asked_and_found(tiny_engine: Any, suites: tupl
     assert [metric.metric for metric in found.metrics] == [
         "refusal_rate",
         "over_refusal_rate",
+        "over_refusal_likelihood",
         "arithmetic_accuracy",
         "degeneration_rate",
         "aqi_log_j",
@@ -242,6 +243,7 @@ def test_every_metric_has_one_way_to_be_computed() -> None:
         assert get_metric(metric.id) is metric
     assert {name for name, metric in METRICS.items() if metric.direction == "lower"} == {
         "over_refusal_rate",
+        "over_refusal_likelihood",
         "degeneration_rate",
         "judged_over_refusal_rate",
         "profanity_rate",

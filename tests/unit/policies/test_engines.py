@@ -54,6 +54,20 @@ def test_what_differs_is_said_and_decides_nothing(mine: dict[str, Any], theirs: 
 
 
 @pytest.mark.parametrize(
+    ("mine", "theirs", "said"),
+    [({"scorers": "aa"}, {"scorers": "bb"}, True), ({"scorers": "aa"}, {"scorers": "aa"}, False),
+     ({"scorers": "aa"}, {}, False), ({}, {"scorers": "bb"}, False)],
+)  # fmt: skip
+def test_answers_read_by_other_scorers_are_said(mine: dict[str, str], theirs: dict[str, str], said: bool) -> None:
+    scores = {"refusal_rate": r.ones(290, 320)}
+    candidate = r.audit(scores, engine=described(OWN), software=mine)
+    found = r.verdict(RULE, candidate, r.audit(scores, name="anchor", engine=described(OWN), software=theirs))
+    assert found.decision == "PASS"
+    assert len(found.notes) == said
+    assert not said or "read the answers of anchor (scorers aa and bb): audit it again" in found.notes[0]
+
+
+@pytest.mark.parametrize(
     ("mine", "theirs"),
     [
         (OWN, OWN),
