@@ -54,7 +54,6 @@ def test_the_record_says_what_was_asked_and_found(tiny_engine: Any, suites: tupl
     assert [metric.metric for metric in found.metrics] == [
         "refusal_rate",
         "over_refusal_rate",
-        "over_refusal_likelihood",
         "arithmetic_accuracy",
         "degeneration_rate",
         "aqi_log_j",
