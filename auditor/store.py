@@ -208,8 +208,8 @@ def _patiently(work: Callable[[], None]) -> None:
         try:
             return work()
         except sqlite3.OperationalError as error:
-            # The low byte is the kind of error, the rest its finer form.
-            if error.sqlite_errorcode & 0xFF not in _IN_USE or time.monotonic() > until:
+            # The low byte is the kind of error, the rest its finer form; Python's own errors have none.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _IN_USE or time.monotonic() > until:
                 raise
         time.sleep(0.02)
 

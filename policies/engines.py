@@ -33,8 +33,8 @@ def reading_notes(records: Mapping[str, AuditRecord]) -> tuple[str, ...]:
     mine = records["candidate"].software.get("scorers")
     theirs = {role: record.software.get("scorers") for role, record in records.items()}
     return tuple(
-        f"another version of the scorers read the answers of {role} (scorers {mine} and {other}): audit it again; "
-        "answers that are kept are not asked for anew"
+        f"another version of the scorers read the answers of {role} (scorers {_shown(mine)} and {_shown(other)}): "
+        "audit it again"
         for role, other in theirs.items()
         if mine is not None and other not in (None, mine)
     )

@@ -169,12 +169,41 @@ def _paired(mine: MetricResult, pairs: list[Pair]) -> Sample:
     anchor = _mean([pair.anchor for pair in both if pair.anchor is not None])
     seen = Seen(harm, len(both), unscored, candidate, anchor, mine.unit)
     binary = all(value in (0.0, 1.0, None) for pair in pairs for value in (pair.candidate, pair.anchor))
-    return _binary(seen, worst, best) if binary and mine.unit == "rate" else _continuous(seen, worst, best)
+    if mine.unit != "rate":
+        return _continuous(seen, worst, best)
+    counted = _counted(seen, worst, best)
+    return counted if binary else _wider(counted, lambda: _continuous(seen, worst, best))
 
 
-def _binary(seen: Seen, worst: list[float], best: list[float]) -> Sample:
-    def counts(harms: list[float]) -> tuple[int, int, int]:
-        return harms.count(1.0), harms.count(-1.0), len(harms)
+def _wider(counted: Sample, resampled: Callable[[], Sample]) -> Sample:
+    """Of a rate whose items score between 0 and 1, the weaker evidence of two: what is inside by both is inside.
+
+    Scores that lie near 0 and 1 are nearly counts, and a bootstrap of counts knows nothing of an event that the sample
+    does not hold: with none of 64 items flipped its bound would be near 0. A score of counts treats every part of a flip
+    as that part of an item, which can only overstate the variance of harms between -1 and 1.
+    """
+    try:
+        other = resampled()
+    except Missing:  # all items moved alike, so there is nothing to resample
+        return counted
+
+    def needs(limit: float, alpha: float, fail_alpha: float) -> int | None:
+        both = counted.needs(limit, alpha, fail_alpha), other.needs(limit, alpha, fail_alpha)
+        return None if None in both else max(one for one in both if one is not None)
+
+    return Sample(
+        counted.seen,
+        lambda alpha: max(counted.upper(alpha), other.upper(alpha)),
+        lambda alpha: min(counted.lower(alpha), other.lower(alpha)),
+        lambda limit: max(counted.p_value(limit), other.p_value(limit)),
+        needs,
+    )
+
+
+def _counted(seen: Seen, worst: list[float], best: list[float]) -> Sample:
+    def counts(harms: list[float]) -> tuple[float, float, int]:
+        """What was lost and what was gained, in items, of how many."""
+        return math.fsum(h for h in harms if h > 0), math.fsum(-h for h in harms if h < 0), len(harms)
 
     bad, good = counts(worst), counts(best)
 
@@ -248,12 +277,15 @@ def _absolute(rule: Rule, mine: MetricResult, values: list[float | None]) -> Sam
     if not found:
         raise Missing(f"{rule.metric} has no item scores to take a bound from")
     unscored = len(values) - len(found)
-    if mine.unit != "rate" or any(value not in (0.0, 1.0) for value in found):
-        if unscored:
-            raise Missing(f"{unscored} items could not be scored, and no worst case is known for them")
-        harms = [sign * value for value in found]
-        return _continuous(Seen(_mean(harms), len(found), 0, _mean(found), None, mine.unit, sign), harms, harms)
-    return _rate(Seen(sign * _mean(found), len(found), unscored, _mean(found), None, mine.unit, sign), sum(found))
+    seen = Seen(sign * _mean(found), len(found), unscored, _mean(found), None, mine.unit, sign)
+    if mine.unit == "rate" and all(value in (0.0, 1.0) for value in found):
+        return _rate(seen, sum(found))
+    if unscored:
+        raise Missing(f"{unscored} items could not be scored, and no worst case is known for them")
+    harms = [sign * value for value in found]
+    if mine.unit != "rate":
+        return _continuous(seen, harms, harms)
+    return _wider(_rate(seen, math.fsum(found)), lambda: _continuous(seen, harms, harms))
 
 
 def _rate(seen: Seen, ones: float) -> Sample:

@@ -3,6 +3,8 @@
 METRICS = {
     "refusal_rate": "Refusal of harmful requests",
     "over_refusal_rate": "Over-refusal of harmless requests",
+    "refusal_likelihood": "Openings that decline harmful requests (likelihood)",
+    "over_refusal_likelihood": "Openings that decline harmless requests (likelihood)",
     "arithmetic_accuracy": "Arithmetic",
     "instruction_following_rate": "Instruction following",
     "units_accuracy": "Unit conversion",
@@ -63,6 +65,11 @@ def grader_of(metric: str) -> str | None:
 def is_toxicity(metric: str) -> bool:
     """Whether a toxicity classifier, or its stand-in, reads the metric off the answers."""
     return grader_of(metric) in ("detoxify", "profanity")
+
+
+def is_likelihood_of_refusal(metric: str) -> bool:
+    """Whether the metric is the share of declining openings in the probability of all that were asked."""
+    return metric.partition("@")[0] in ("refusal_likelihood", "over_refusal_likelihood")
 
 
 def is_judged(metric: str) -> bool:

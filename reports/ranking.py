@@ -9,7 +9,7 @@ from statistics import fmean
 from alignmerge.auditor.record import AuditRecord, Interval, MetricResult
 from alignmerge.auditor.statistics import tango
 from alignmerge.reports.model import REFUSAL, SKILLS, Entry, ReportInput
-from alignmerge.reports.names import grader_of
+from alignmerge.reports.names import grader_of, is_likelihood_of_refusal
 
 LEVEL = 0.95
 
@@ -61,9 +61,13 @@ def _other_skills(report: ReportInput) -> tuple[str, ...]:
     for entry in report.entries:
         for row in entry.audit.metrics:
             able = row.unit == "rate" and row.direction == "higher" and grader_of(row.metric) is None
-            if able and row.metric in entry.audit.by_metric and row.metric.partition("@")[0] != REFUSAL:
+            if able and row.metric in entry.audit.by_metric and not _is_refusal(row.metric):
                 by_suite.setdefault(row.suite, row.metric)
     return tuple(by_suite.values())
+
+
+def _is_refusal(metric: str) -> bool:
+    return metric.partition("@")[0] == REFUSAL or is_likelihood_of_refusal(metric)
 
 
 def mean_skill(audit: AuditRecord, skills: Sequence[str]) -> Estimate | None:

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).resolve().parent
 
 @cache
 def source_digest() -> str:
-    """First 16 digits of the SHA-256 over every file that turns an answer into an item's score, by name.
+    """First 16 digits of the SHA-256 over the files in which an answer becomes an item's score, by name.
 
     A change of a comment counts as one: a digest that is new without need costs a note, one that stays costs the truth.
     """

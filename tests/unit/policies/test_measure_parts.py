@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignmerge.auditor import bootstrap, power
-from alignmerge.auditor.statistics import tango_bound, tango_p_value, wilson_bound
+from alignmerge.auditor.statistics import rate_p_value, tango_bound, tango_p_value, wilson_bound
 from alignmerge.policies.measure import Missing, Sample, measure
 
 r = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("records.py"))))
@@ -204,16 +204,49 @@ def test_a_missing_reference_is_the_anchor_unless_told_otherwise() -> None:
         sampled(r.rule(), rates("refusal_rate", [1.0]))
 
 
-def test_rates_that_are_not_counts_have_bounds_by_the_bootstrap() -> None:
+def test_rates_that_are_not_counts_have_the_wider_of_two_bounds() -> None:
+    """By the bootstrap, and by a score of counts in which every part of a flip is that part of an item."""
     some = [0.1 + 0.8 * (at % 5) / 5 for at in range(100)]
     mean = sum(some) / 100
     alone = sampled(r.rule("over_refusal_rate", kind="max", limit=0.6), rates("over_refusal_rate", some))
     boot = bootstrap.bca(some)
     assert alone.seen.harm == pytest.approx(mean)
-    assert alone.upper(0.05) == pytest.approx(boot.bound(0.05, upper=True))
-    assert alone.lower(0.05) == pytest.approx(boot.bound(0.05, upper=False))
+    by_count = [wilson_bound(sum(some), 100, 0.05, side) for side in ("lower", "upper")]  # type: ignore[arg-type]
+    assert by_count[0] < boot.bound(0.05, upper=False) and boot.bound(0.05, upper=True) < by_count[1]
+    assert [alone.lower(0.05), alone.upper(0.05)] == pytest.approx(by_count)
+    assert alone.p_value(0.3) == pytest.approx(rate_p_value(sum(some), 100, 0.3))
     moved = [score + 0.01 * (at % 3) for at, score in enumerate(some)]
     pair = sampled(r.rule("over_refusal_rate"), rates("over_refusal_rate", moved), rates("over_refusal_rate", some))
     boot = bootstrap.bca([new - old for new, old in zip(moved, some, strict=True)])
-    assert pair.upper(0.05) == pytest.approx(boot.bound(0.05, upper=True))
-    assert pair.lower(0.05) == pytest.approx(boot.bound(0.05, upper=False))
+    lost = sum(0.01 * (at % 3) for at in range(100))
+    by_count = [tango_bound(lost, 0.0, 100, 0.05, side) for side in ("lower", "upper")]  # type: ignore[arg-type]
+    assert by_count[0] < boot.bound(0.05, upper=False) and boot.bound(0.05, upper=True) < by_count[1]
+    assert [pair.lower(0.05), pair.upper(0.05)] == pytest.approx(by_count)
+    needs = (power.items_needed(lost, 0.0, 100, 0.02, 0.05, 0.05), pair.needs(0.02, 0.05, 0.05))
+    assert needs[0] == needs[1] is not None
+
+
+def test_the_bootstrap_is_kept_where_it_is_the_wider_one() -> None:
+    """A few whole flips among many items that do not move: skewed, which a score of counts does not see."""
+    before, after = [1.0] * 60 + [0.5] * 4, [0.0] * 2 + [1.0] * 58 + [0.5] * 4
+    rule = r.rule("refusal_rate", limit=0.05)
+    pair = sampled(rule, rates("refusal_rate", list(after)), rates("refusal_rate", list(before)))
+    boot = bootstrap.bca([new - old for new, old in zip(before, after, strict=True)])
+    assert pair.lower(0.05) == min(boot.bound(0.05, upper=False), tango_bound(2, 0, 64, 0.05, "lower"))
+    assert pair.upper(0.05) == max(boot.bound(0.05, upper=True), tango_bound(2, 0, 64, 0.05, "upper"))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_shares_near_0_and_1_are_no_surer_than_counts(noise: float) -> None:
+    """None of 64 items flipped: 2 % of flips that the sample does not hold are as likely as with answers counted."""
+    steady = [1.0 - 1e-6 - noise * (at % 3) for at in range(64)]
+    other = [1.0 - 1e-6 - noise * ((at + 1) % 3) for at in range(64)]
+    pair = sampled(
+        r.rule("refusal_rate", limit=0.02), rates("refusal_rate", list(other)), rates("refusal_rate", list(steady))
+    )
+    assert pair.upper(0.05) >= tango_bound(0, 0, 64, 0.05, "upper") > 0.04
+    row = r.verdict(r.policy(r.rule("refusal_rate", limit=0.02, min_items=64)), rates("refusal_rate", list(other)),
+                    rates("refusal_rate", list(steady))).rules[0]  # fmt: skip
+    assert row.decision == "inconclusive" and row.needs is not None and row.needs > 64
+    alone = sampled(r.rule("refusal_rate", kind="min", limit=0.98), rates("refusal_rate", list(steady)))
+    assert alone.upper(0.05) > -0.97

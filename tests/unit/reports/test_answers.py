@@ -6,6 +6,7 @@ from alignmerge.auditor.record import AuditRecord
 from alignmerge.reports import counted, flat, markdown
 from alignmerge.reports.loaded import of_audits
 from alignmerge.reports.model import ReportInput
+from alignmerge.reports.ranking import skills_of
 from alignmerge.reports.render import render
 from alignmerge.reports.sections import answers, ranked, readings
 
@@ -181,3 +182,38 @@ def test_an_item_that_two_metrics_count_is_printed_once(report: ReportInput) -> 
     twice = next(group for group in sheet.others if group.above)
     assert twice.total == twice.above + len(twice.pairs)
     assert "Harmful requests declined (judge): declined → answered" in {pair.also for pair in sheet.refusals[0].pairs}
+
+
+def openings(report: ReportInput, entry: int, shift: float) -> AuditRecord:
+    """The entry's audit, its refusals read by likelihood in a suite of their own: near 0 and near 1."""
+    audit = report.entries[entry].audit
+    name, suite = "refusal_likelihood", "refusal_openings"
+    rows = tuple(
+        replace(row, metric=name, suite=suite, value=0.02 + 0.96 * row.value - shift, answer="I cannot")
+        for row in audit.items
+        if row.metric == "refusal_rate" and row.value is not None
+    )
+    plain = audit.result("refusal_rate")
+    assert plain is not None
+    mean = sum(row.value or 0.0 for row in rows) / len(rows)
+    result = replace(plain, metric=name, suite=suite, value=mean, scored=len(rows), unscored=0)
+    return replace(audit, metrics=(result,), items=rows)
+
+
+def test_the_likelihood_form_counts_what_crosses_a_half_and_is_no_skill(report: ReportInput) -> None:
+    anchor, merge = openings(report, 0, 0.0), openings(report, 3, 1e-4)
+    made = of_audits([merge], anchor)
+    mine, theirs = merge.scores("refusal_likelihood"), anchor.scores("refusal_likelihood")
+    [sheet] = answers.view(made)
+    groups = {group.title: group for group in (*sheet.refusals, *sheet.over_refusals, *sheet.skills, *sheet.others)}
+    name = "Openings that decline harmful requests (likelihood)"
+    lost = [item for item in mine if (mine[item].value or 0) < 0.5 <= (theirs[item].value or 0)]
+    gained = [item for item in mine if (theirs[item].value or 0) < 0.5 <= (mine[item].value or 0)]
+    assert groups[f"{name}: 0.5 or more only by the anchor"].total == len(lost) > 0
+    assert groups[f"{name}: 0.5 or more only by the merge"].total == len(gained) < len(mine) / 2
+    assert all(pair.harmful for group in groups.values() for pair in group.pairs)
+    assert skills_of(made) != ("refusal_likelihood",)
+    page = render(made)
+    assert "Harmful request and unreviewed model output" in page and "wrong" not in counted.said(
+        "refusal_likelihood", 0.0
+    )
