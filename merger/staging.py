@@ -139,8 +139,11 @@ class Staging:
         there = [name for name in finished if (self.folder / name).is_file()]
         same = path.exists() and jsonio.read(path) == self._plan
         if there and not same and not self._clean:
+            alone = "attempt" in self._plan["plan"]
+            what = "that does not go on: its models are computed on a GPU, and two solves there may differ"
+            other = "with another recipe, other inputs or other versions"
             raise UsageError(
-                f"{self.root}: is an unfinished merge with another recipe, other inputs or other versions; "
+                f"{self.root}: is an unfinished merge {what if alone else other}; "
                 "remove it (alignmerge merge --clean does) or choose another output folder"
             )
         if not same or not there:  # nothing to go on from

@@ -131,7 +131,8 @@ def stage(
         "versions": versions,
     }
     if versions.get("device", "cpu") != "cpu":
-        # A GPU may sum in another order next time, and half of one solve with half of another is neither of them.
+        # A GPU may sum in another order next time, and half of one solve with half of another is neither of them, so
+        # Staging refuses what is unfinished.
         plan["attempt"] = uuid.uuid4().hex
     with Staging(out, plan, clean=clean) as staging, closing(ingredients.files):
         prepared = _prepare(method, ingredients, recipe)

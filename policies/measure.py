@@ -178,9 +178,9 @@ def _paired(mine: MetricResult, pairs: list[Pair]) -> Sample:
 def _wider(counted: Sample, resampled: Callable[[], Sample]) -> Sample:
     """Of a rate whose items score between 0 and 1, the weaker evidence of two: what is inside by both is inside.
 
-    Scores that lie near 0 and 1 are nearly counts, and a bootstrap of counts knows nothing of an event that the sample
-    does not hold: with none of 64 items flipped its bound would be near 0. A score of counts treats every part of a flip
-    as that part of an item, which can only overstate the variance of harms between -1 and 1.
+    Scores near 0 and 1 are nearly counts, and a bootstrap of counts knows nothing of an event that the sample does not
+    hold: with none of 64 items flipped its bound would be near 0. A score of counts takes every part of a flip for that
+    part of an item, which can only overstate the variance of harms between -1 and 1.
     """
     try:
         other = resampled()

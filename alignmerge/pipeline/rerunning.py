@@ -98,7 +98,8 @@ def _compared(recipe: Recipe, model: Path, made: MergeRecord, again: Path) -> Re
         return Rerun(text, distance, Finding(str(model), text))
     if distance <= CLOSE:
         return Rerun(f"reproduced within {CLOSE:g} relative L2 ({distance:.3g})", distance)
-    changed = [name for name, version in sorted(now.versions.items()) if made.versions.get(name) != version]
+    before = {"device": "cpu", **made.versions}  # records from before there was a choice name none
+    changed = [name for name, version in sorted(now.versions.items()) if before.get(name) != version]
     why = f"other versions: {', '.join(changed)}" if changed else "the versions named in merge.json are the same"
     return Rerun(f"not reproduced within {CLOSE:g} relative L2 ({distance:.3g}); {why}", distance)
 

@@ -24,7 +24,7 @@ from benchmarks.study.design import (  # noqa: E402
 
 if TYPE_CHECKING:
     from benchmarks.study.external import StudyPlan
-    from benchmarks.study.running import Job
+    from benchmarks.study.job import Job
     from benchmarks.study.tuning import Tuned
 
 DOCS = ROOT / "docs" / "study.md"

@@ -8,7 +8,7 @@ from alignmerge.errors import UsageError
 from benchmarks.study import jobs
 from benchmarks.study.cells import Cell
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS
-from benchmarks.study.running import Job
+from benchmarks.study.job import Job
 from benchmarks.study.tuning import Tuned
 
 Name = tuple[str, str, int, str, str]  # kind, setting, seed, set, method

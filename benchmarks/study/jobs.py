@@ -17,7 +17,7 @@ from benchmarks.study.design import (
     Family,
     recipe_of,
 )
-from benchmarks.study.running import Job
+from benchmarks.study.job import Job
 from benchmarks.study.tuning import Tuned
 
 

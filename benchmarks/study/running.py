@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from alignmerge import jsonio
 from alignmerge.auditor.record import AuditRecord
-from alignmerge.devices import device
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.merger.methods import get
 from alignmerge.merger.recipe import Recipe, resolve
@@ -26,6 +25,7 @@ from benchmarks.study.cells import Cell, Kind
 from benchmarks.study.design import ANCHOR, REFERENCE, ZOO, placed
 from benchmarks.study.drifts import Drifts
 from benchmarks.study.external import StudyPlan
+from benchmarks.study.job import Job, computed_on, plan_json
 from benchmarks.study.memory import Growth
 
 if TYPE_CHECKING:
@@ -34,36 +34,7 @@ if TYPE_CHECKING:
     from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 
 ROOT = Path(__file__).resolve().parents[2]
-MACHINE = "2 vCPU x86-64 with AMX, shared with other work"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One merge to measure; `recipe` is portable (ZOO stands for the folder of built experts)."""
-
-    kind: Kind
-    setting: str
-    seed: int
-    set: str
-    label: str
-    recipe: Recipe
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """Equal for jobs that can share what was opened and gathered."""
-        experts = tuple(one.model for one in self.recipe.experts)
-        return (self.setting, self.seed, experts, jsonio.digest(dict(self.recipe.calibration or {})))
-
-    def key(self, plan: StudyPlan) -> str:
-        """What a resume compares."""
-        return jsonio.digest([self.recipe.to_json(), plan_json(plan)])
-
-
-def plan_json(plan: StudyPlan) -> list[Any]:
-    """What the plan asks, for keys."""
-    suites = [[one.name, one.version, one.max_new_tokens] for one in plan.resolved()]
-    where = [] if device() == "cpu" else [device()]  # most cells were keyed before there was a choice
-    return [suites, plan.split, plan.limit, plan.seed, plan.dtype, *where]
+MACHINE = "not stated"
 
 
 @dataclass
@@ -116,7 +87,8 @@ class Study:
         same = cells.same_work(self.results, job.key(self.plan), job.recipe.to_json())
         if same is not None:
             note = f"measured as {same.kind} {same.method}: the recipe is the same"
-            cells.write(replace(same, kind=job.kind, method=job.label, notes=[*same.notes, note]), self.results)
+            where = {"kind": job.kind, "setting": job.setting, "seed": job.seed, "set": job.set, "method": job.label}
+            cells.write(replace(same, **where, notes=[*same.notes, note]), self.results)
             say(f"{job.label}: {note}")
         return same is not None
 
@@ -209,7 +181,7 @@ class Study:
         return {
             "commit": commit.stdout.strip() or "unknown",
             "machine": self.machine,
-            "device": device(),
+            "device": computed_on(),
             "processors": len(os.sched_getaffinity(0)),
             "platform": platform.machine(),
             "software": dict(versions()),

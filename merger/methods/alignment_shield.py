@@ -24,6 +24,8 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         RecipeError: no pair that the anchor answers differently, a rank that its margins do not span, or a sketch in a
             chart or for a control that needs the exact Gram matrix.
     """
+    from dataclasses import replace
+
     from alignmerge.errors import RecipeError
     from alignmerge.merger.geometry.chart import make_chart
     from alignmerge.merger.geometry.gradients import merged_linears
@@ -50,6 +52,8 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         delta = {name: task_arithmetic.merge(tile, None, knobs) - tile.anchor for name, tile in tiles.items()}
         shield = fisher_shield if knobs["form"] == "fisher" else hard_shield
         done = shield(subspace, delta, knobs["strength"])
+        if knobs["sketch"]:  # what is left by the estimated Gram matrix is next to nothing whatever it is worth
+            done = replace(done, after=subspace.drift(done.delta))
         if knobs["control"] == "random":
             done = equal_removal(random_subspace(subspace, view.seed), delta, done.removed)
     weights = {name: tile.anchor + done.delta[name] for name, tile in tiles.items()}

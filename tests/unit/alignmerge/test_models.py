@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from alignmerge import devices
 from alignmerge.devices import device
-from alignmerge.errors import CheckpointError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
+from alignmerge.errors import CheckpointError, StorageError, TensorMismatch, TokenizerMismatch, UnsafeFormat, UsageError
 from alignmerge.merger.checkpoint import open_checkpoint
 from alignmerge.models import build_model, load_model, load_tokenizer
+from tests.far_device import FAR, far
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
@@ -129,7 +131,21 @@ def test_models_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("ALIGNMERGE_DEVICE")
     assert device() == ("cuda" if torch.cuda.is_available() else "cpu")
     model = make("Llama")
-    assert build_model(model.config.to_dict(), model.state_dict(), "float32", "cpu").device.type == "cpu"
+    monkeypatch.setattr(devices, "device", lambda: str(FAR))
+    with far():
+        parts = model.config.to_dict(), model.state_dict(), "float32"
+        assert build_model(*parts).device == FAR and build_model(*parts, "cpu").device.type == "cpu"
+
+
+def test_a_model_without_room_on_its_device_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("Llama")
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 16 GiB")
+
+    monkeypatch.setattr(type(model), "to", full)
+    with pytest.raises(StorageError, match="cpu: no room for the model; take a larger GPU, or ALIGNMERGE_DEVICE=cpu"):
+        build_model(model.config.to_dict(), model.state_dict(), "float32")
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cpu:0", "cuda:99"])

@@ -19,8 +19,8 @@ from benchmarks.study.__main__ import main as study
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
 from benchmarks.study.design import CONTROLS, EVALUATIONS, FAMILIES, METHODS, SETS, SETTINGS, recipe_of
 from benchmarks.study.external import CATQA, CATQA_ITEMS, HARMBENCH, XSTEST, StudyPlan, external_suites
+from benchmarks.study.job import plan_json
 from benchmarks.study.memory import Growth
-from benchmarks.study.running import plan_json
 from benchmarks.study.tuning import Evaluation, Tuned, best, evaluation, tune
 
 

@@ -12,7 +12,8 @@ from alignmerge.reports.render import render
 from benchmarks.study import cells
 from benchmarks.study.design import placed
 from benchmarks.study.external import StudyPlan
-from benchmarks.study.running import Asked, Inputs, Job, Study
+from benchmarks.study.job import Job
+from benchmarks.study.running import Asked, Inputs, Study
 from benchmarks.study.tuning import Tuned, tune_setting
 
 SIZES = {"alignment_items": 4, "training_items": 0, "expert_items": 4, "validation_items": 2}

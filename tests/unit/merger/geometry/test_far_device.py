@@ -127,9 +127,16 @@ def test_blame_there(given: Problem) -> None:
 )
 def test_a_shield_there(family: Path, monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any]) -> None:
     wanted = shielded(family, **knobs)
-    monkeypatch.setattr(devices, "device", lambda: str(FAR))
+    asked: list[str] = []
+
+    def there() -> str:
+        asked.append("there")
+        return str(FAR)
+
+    monkeypatch.setattr(devices, "device", there)
     with far():
         close(shielded(family, **knobs), wanted)
+    assert asked
 
 
 @pytest.mark.parametrize("gather", GATHERED)

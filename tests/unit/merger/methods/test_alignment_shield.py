@@ -121,6 +121,15 @@ def test_count_sketches_give_nearly_the_exact_shield_and_the_record_says_so(fami
     assert apart(coarse, exact) > apart(found, exact)
 
 
+def test_the_drift_left_by_a_coarse_sketch_is_measured_and_not_what_the_sketch_hopes(family: Path) -> None:
+    left = []
+    for buckets in (0, 8):
+        account: dict[str, Any] = {}
+        run(family, account, strength=1e9, rank=4, sketch=buckets)
+        left.append(account["drift_after"]["absolute"] / account["drift_before"]["absolute"])
+    assert left[0] < 1e-6 < 1e-3 < left[1]
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
