@@ -154,6 +154,21 @@ def test_a_refusal_of_the_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, caps
         cli.main(["--debug", "planted"])
 
 
+def test_a_full_gpu_is_one_line_and_other_failures_of_torch_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    plant(monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert exit_code("planted") == 6
+    said = capsys.readouterr().err
+    assert said.startswith("error: the GPU has no more room") and "ALIGNMERGE_DEVICE=cpu" in said
+    assert said.count("\n") == 1
+    plant(monkeypatch, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        cli.main(["planted"])
+
+
 TERMINATED = """\
 import os, signal, sys, types
 import click

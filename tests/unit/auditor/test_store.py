@@ -115,6 +115,19 @@ def test_I05_a_damaged_row_is_reported(tmp_path: Path) -> None:
         store.find(KEY, "p")
 
 
+def test_I05_text_that_is_no_text_is_reported(tmp_path: Path) -> None:
+    """Python's own error for it has no code of SQLite's."""
+    path = tmp_path / "s.sqlite"
+    with CompletionStore(path) as store:
+        store.put(KEY, [("p", ANSWER)])
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE answers SET answer = CAST(X'ff' AS TEXT)")
+    raw.commit()
+    raw.close()
+    with pytest.raises(StorageError, match=r"s\.sqlite"):
+        CompletionStore(path)
+
+
 def test_I06_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError):

@@ -29,6 +29,16 @@ def test_findings_for_machines(empty_cache: Path, capsys: pytest.CaptureFixture[
     assert found["reference:smollm2-135m"]["advice"] == "alignmerge models pull"
 
 
+def test_the_device_that_models_are_computed_on(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIGNMERGE_DEVICE", "cpu")
+    assert "models are computed on cpu" in run(capsys)[1]
+    monkeypatch.setenv("ALIGNMERGE_DEVICE", "cuda:99")
+    code, out = run(capsys)
+    assert code == 6 and "BROKEN  device" in out and "cuda:99" in out
+
+
 def test_a_python_that_was_named_and_has_no_vllm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "--vllm-python", str(tmp_path / "python"))
     assert code == 6

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -205,8 +206,8 @@ def test_full_disk_is_known_before_the_first_tensor(family: Path, tmp_path: Path
 
 
 @contextlib.contextmanager
-def staged(given: Recipe, out: Path) -> Iterator[Staged]:
-    with stage(given, out, shard_bytes=20_000) as result:
+def staged(given: Recipe, out: Path, **more: Any) -> Iterator[Staged]:
+    with stage(given, out, shard_bytes=20_000, **more) as result:
         yield result
 
 
@@ -277,3 +278,17 @@ def test_another_plan_may_not_resume(family: Path, tmp_path: Path) -> None:
     set_tensor(inputs / "expert_a", "model.norm.weight", torch.full((32,), 2.0))
     with pytest.raises(UsageError, match="unfinished merge with another recipe"):
         merge(recipe(inputs), tmp_path / "out", shard_bytes=20_000)
+
+
+def test_a_merge_that_asked_models_on_a_gpu_does_not_go_on_but_begins_anew(family: Path, tmp_path: Path) -> None:
+    """Two solves there may differ in their last digits; half of each would be neither."""
+    there, here = SimpleNamespace(device="cuda some product"), SimpleNamespace(device="cpu")
+    with staged(recipe(family), tmp_path / "out", materials=there) as first:
+        assert first.record.versions["device"] == "cuda some product"
+    with pytest.raises(UsageError, match="does not go on: its models are computed on a GPU.*--clean"):
+        merge(recipe(family), tmp_path / "out", shard_bytes=20_000, materials=there)
+    with staged(recipe(family), tmp_path / "out", materials=there, clean=True) as again:
+        assert again.manifest == first.manifest
+    for _ in range(2):
+        with staged(recipe(family), tmp_path / "other", materials=here) as kept:
+            assert kept.record.versions["device"] == "cpu"
