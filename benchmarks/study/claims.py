@@ -5,6 +5,7 @@ Notable decisions:
 - What is paired by item is decided on a bound of the 95 % interval; drift and counts of violations on their means.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -209,10 +210,14 @@ def _violations(cells: Sequence[Cell], part: Part) -> float | None:
 
 def _frontier(part: Part) -> Claim:
     statement = f"frontier above {CONTROL}'s, mean over 70 to 95 % of refusals kept, both swept, lower 95 % bound > 0"
-    less = swept.gap(part, CONTROL)
+    less, calm = (swept.gap(part, CONTROL, rise) for rise in (math.inf, RISE))
     have = sum(len(cells) for name in (OURS, CONTROL) for cells in swept.points(part, name))
     wanted = swept.wanted(OURS) + swept.wanted(CONTROL)
-    return Claim(statement, None if less is None else less.low > 0, have, wanted, interval(less))
+    if less is None:
+        return Claim(statement, None, have, wanted, tables.NONE)
+    alone = "none of one side" if calm is None else interval(calm)
+    words = f"{interval(less)}; of points that over-refuse by at most {RISE} more than the anchor: {alone}"
+    return Claim(statement, less.low > 0, have, wanted, words)
 
 
 def _untuned(part: Part) -> Claim:

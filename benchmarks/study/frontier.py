@@ -49,16 +49,24 @@ def reach(shares: "Array", skills: "Array", anchor_skill: float) -> "Array":
 
 
 class Frontier:
-    """Families of swept points of the same seeds, beside the anchor; resamples are shared by all of them."""
+    """Families of swept points of the same seeds, beside the anchor; resamples are shared by all of them.
 
-    def __init__(self, anchor: Cell, skills: Sequence[str], draws: int = 1000) -> None:
-        self._anchor, self._draws = anchor, draws
+    rise: how much more than the anchor a point may over-refuse; infinity takes every point.
+    """
+
+    def __init__(self, anchor: Cell, skills: Sequence[str], draws: int = 1000, rise: float = RISE) -> None:
+        self._anchor, self._draws, self._most = anchor, draws, rise
         self._skills = dict.fromkeys(skills, 1 / len(skills))
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether a point counts whatever it over-refuses."""
+        return math.isinf(self._most)
 
     def curve(self, points: Sequence[Cells]) -> Curve | None:
         """The family's frontier; None where no point is left.
 
-        Points whose over-refusal exceeds the anchor's by more than RISE are dropped, and so are those of which a suite
+        Points whose over-refusal exceeds the anchor's by more than `rise` are dropped, and those of which a suite
         has no score at all.
 
         Raises:
@@ -90,13 +98,13 @@ class Frontier:
         return Pooled(float(difference[0]), float(low), float(high), len(next(iter(own))), items)
 
     def _kept(self, points: Sequence[Cells]) -> list[Cells]:
-        return [one for one in points if self._rise(one) <= RISE + 1e-9 and self._has_scores(one)]
+        return [one for one in points if self._rise(one) <= self._most + 1e-9 and self._has_scores(one)]
 
     def _rise(self, cells: Cells) -> float:
         rates, anchor = [one.rate("over_refusal") for one in cells.values()], self._anchor.rate("over_refusal")
         known = [rate for rate in rates if rate is not None]
         if anchor is None or len(known) < len(rates):
-            return math.inf
+            return math.inf  # which no limit but infinity allows
         return sum(known) / len(known) - anchor
 
     def _has_scores(self, cells: Cells) -> bool:

@@ -1,10 +1,11 @@
 """The page's parts on effort: frontiers of swept points, and results beside items and gradient passes."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from alignmerge.reports.text import number
 from benchmarks.study import figure, tables
-from benchmarks.study.analysis import Cells, Pooled
+from benchmarks.study.analysis import RISE, Cells, Pooled
 from benchmarks.study.cells import Cell
 from benchmarks.study.design import CONTROL_SET, FAMILIES, SEEDS, SKILLS
 from benchmarks.study.frontier import Frontier
@@ -36,10 +37,13 @@ def same_seeds(families: Sequence[Sequence[Cells]]) -> list[list[Cells]]:
     return [[{key: one[key] for key in one if key[0] in seeds} for one in found] for found in families]
 
 
-def gap(part: Part, other: str) -> Pooled | None:
-    """AlignMerge's frontier less the other family's, on the points and seeds that are there; None without any."""
+def gap(part: Part, other: str, rise: float = math.inf) -> Pooled | None:
+    """AlignMerge's frontier less the other family's, on the points and seeds that are there; None without any.
+
+    rise: how much more than the anchor a point may over-refuse.
+    """
     own, others = same_seeds([points(part, OURS), points(part, other)])
-    return Frontier(part.anchor, list(SKILLS.values())).gap(own, others) if own and others else None
+    return Frontier(part.anchor, list(SKILLS.values()), rise=rise).gap(own, others) if own and others else None
 
 
 def frontiers(part: Part) -> tuple[dict[str, str], list[str]]:
@@ -50,30 +54,40 @@ def frontiers(part: Part) -> tuple[dict[str, str], list[str]]:
     kept = dict(zip(names, same_seeds([points(part, name) for name in names]), strict=True))
     if not any(kept.values()):
         return {}, ["### Frontier", "", "No seed has every point yet.", ""]
-    frontier = Frontier(part.anchor, list(SKILLS.values()))
-    curves = {name: frontier.curve(found) for name, found in kept.items()}
-    drawn = {name: curve for name, curve in curves.items() if curve is not None}
-    rows = []
-    for name, curve in curves.items():
-        count = f"{len(kept[name])} of {len(FAMILIES[name].points)}"
-        if curve is None:
-            rows.append([name, count, "all over-refuse or are unscored", NONE])
-            continue
-        less = NONE if name == OURS or OURS not in kept else interval(frontier.gap(kept[OURS], kept[name]))
-        level = number(sum(curve.skill) / len(curve.skill))
-        rows.append([name, f"{count} ({curve.dropped} dropped)", level, less])
+    every, calm = (Frontier(part.anchor, list(SKILLS.values()), rise=rise) for rise in (math.inf, RISE))
+    drawn = {name: curve for name, found in kept.items() if (curve := every.curve(found)) is not None}
+    rows = [
+        [
+            name,
+            f"{len(kept[name])} of {len(FAMILIES[name].points)}",
+            *_levels(every, kept, name),
+            *_levels(calm, kept, name),
+        ]
+        for name in names
+    ]
     file = f"study-frontier-{part.setting}.svg"
     seeds = sorted({seed for found in kept.values() for one in found for seed, _ in one})
     asked = "every test item" if part.anchor.limit is None else f"the first {part.anchor.limit} items of each suite"
     words = (
         f"Mean skill over the share of the anchor's refusals kept, 70 to 95 %, on {asked}, "
-        f"seeds {', '.join(map(str, seeds))}. Points that over-refuse by more than 0.05 above the anchor "
-        "are dropped; between points, and from the last one to the anchor, the line is interpolated."
+        f"seeds {', '.join(map(str, seeds))}. Between points, and from the last one to the anchor, the line is "
+        "interpolated. Calm points over-refuse by at most 0.05 more than the anchor; the figure has all points."
     )
-    heads = ["", "points", "mean over 70 to 95 %", "AlignMerge minus it"]
+    less = "AlignMerge minus it"
+    heads = ["", "points", "mean over 70 to 95 %", less, "calm points", "mean over 70 to 95 %", less]
     image = [f"![Mean skill over refusals kept]({file})", ""] if drawn else []
     lines = ["### Frontier", "", words, "", *image, *table(heads, rows)]
     return ({file: figure.frontier(drawn)} if drawn else {}), lines
+
+
+def _levels(frontier: Frontier, kept: Mapping[str, Sequence[Cells]], name: str) -> list[str]:
+    """The family's mean level and AlignMerge's less it; before them how many points count, where not all do."""
+    curve = frontier.curve(kept[name])
+    counts = [] if frontier.takes_all else [str(0 if curve is None else len(kept[name]) - curve.dropped)]
+    if curve is None:
+        return [*counts, NONE, NONE]
+    less = NONE if name == OURS or OURS not in kept else interval(frontier.gap(kept[OURS], kept[name]))
+    return [*counts, number(sum(curve.skill) / len(curve.skill)), less]
 
 
 def effort(part: Part) -> list[str]:

@@ -192,6 +192,20 @@ def test_a_frontier_that_fine_tuning_reaches_too_is_not_above_it() -> None:
     assert of(said(equal), FRONTIER) == "**not met**"
 
 
+def test_a_frontier_counts_points_that_over_refuse_and_says_what_is_left_without_them() -> None:
+    part = Part.of("main", complete(), list(METHODS))
+    assert part is not None
+    row = next(line for line in claims(part) if FRONTIER in line)
+    assert row.count("+0.400 [") == 2 and "of points that over-refuse by at most 0.05 more" in row
+    calling = changed(
+        complete(), lambda one: one.method.startswith("repair_finetune."), **{**GOOD, "over_refusal": 0.4, "units": 1.0}
+    )
+    part = Part.of("main", calling, list(METHODS))
+    assert part is not None
+    row = next(line for line in claims(part) if FRONTIER in line)
+    assert "**not met**" in row and row.rstrip("| ").endswith("than the anchor: none of one side")
+
+
 def test_beside_fine_tuning_that_was_not_tuned_there_are_numbers_and_no_claim() -> None:
     part = Part.of("main", [one for one in complete() if one.kind != "frontier"], list(METHODS))
     assert part is not None

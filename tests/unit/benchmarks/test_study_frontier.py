@@ -1,6 +1,7 @@
 """Frontiers of swept points against hand-made ones."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -74,6 +75,10 @@ def test_points_that_refuse_harmless_requests_are_dropped_from_the_frontier() ->
     curve = frontier.curve([good, bad])
     assert curve is not None and curve.dropped == 1 and len(curve.points) == 1
     assert frontier.curve([bad]) is None and frontier.gap([bad], [good]) is None
+    every = Frontier(anchor, ["arithmetic"], draws=20, rise=math.inf)
+    whole = every.curve([good, bad])
+    assert whole is not None and whole.dropped == 0 and len(whole.points) == 2
+    assert every.takes_all and not frontier.takes_all and every.gap([bad], [good]) is not None
     for unscored in ({"over_refusal": "-" * 100}, {}):
         silent = {(0, "three"): cell("m", 0, "three", refusal="1" * 100, arithmetic="1" * 100, **unscored)}
         assert frontier.curve([silent]) is None
