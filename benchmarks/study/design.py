@@ -201,8 +201,8 @@ def _grid(fixed: Mapping[str, Any] | None = None, **axes: tuple[Any, ...]) -> tu
     return tuple({**(fixed or {}), **dict(zip(axes, values, strict=True))} for values in product(*axes.values()))
 
 
-# All three start from the same mixture and are swept over how long they go and how far: AlignMerge's stop level is its
-# budget, the others' the size of their steps.
+# All three start from the same mixture and are swept over how long they go and how far a step goes, AlignMerge over its
+# stop level too, the budget. It and fine-tuning have as many points: the best of more would be better by chance.
 TUNED_SCALE = {"scale": 0.7}
 STEPS = (50, 100)
 FAMILIES = {
@@ -211,19 +211,19 @@ FAMILIES = {
         Family(
             "alignmerge",
             "alignmerge",
-            _grid(TUNED_SCALE, budget=(0.05, 0.15, 0.45), descent_steps=STEPS),
+            _grid(TUNED_SCALE, radius=(3e-5, 1e-4), budget=(0.05, 0.15), descent_steps=STEPS),
             of="alignmerge",
         ),
         Family(
             "distillation",
             "alignmerge",
-            _grid({**DISTILLATION, **TUNED_SCALE}, radius=(1.5e-5, 3e-5, 6e-5), descent_steps=STEPS),
+            _grid({**DISTILLATION, **TUNED_SCALE}, radius=(3e-5, 6e-5, 1e-4, 2e-4), descent_steps=STEPS),
             of="alignmerge",
         ),
         Family(
             "repair_finetune",
             "repair_finetune",
-            _grid(TUNED_SCALE, learning_rate=(1e-5, 2e-5, 5e-5), steps=STEPS),
+            _grid(TUNED_SCALE, learning_rate=(1e-5, 2e-5, 5e-5, 1e-4), steps=STEPS),
             of="repair_finetune",
         ),
         Family("task_arithmetic", "task_arithmetic", _grid(scale=(0.2, 0.3, 0.4, 0.5, 0.7, 1.0))),

@@ -89,13 +89,14 @@ def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_
         name: [job.recipe.parameters for job in jobs.frontier(tuned, "main", [0], [name])]
         for name in ("alignmerge", "distillation", "repair_finetune")
     }
-    axes = {"alignmerge": "budget", "distillation": "radius", "repair_finetune": "learning_rate"}
+    axes = {"alignmerge": ("radius", "budget"), "distillation": ("radius",), "repair_finetune": ("learning_rate",)}
     steps = {"alignmerge": "descent_steps", "distillation": "descent_steps", "repair_finetune": "steps"}
     lengths = {name: sorted(one[steps[name]] for one in points) for name, points in found.items()}
-    assert len({tuple(one) for one in lengths.values()}) == 1 and sum(lengths["alignmerge"]) <= 450
+    assert len({tuple(one) for one in lengths.values()}) == 1 and sum(lengths["alignmerge"]) == 600
     for name, points in found.items():
-        assert len({(one[axes[name]], one[steps[name]]) for one in points}) == len(points) == 6
-        assert len({one[axes[name]] for one in points}) == 3 and {one["scale"] for one in points} == {0.7}
+        swept = [(tuple(one[axis] for axis in axes[name]), one[steps[name]]) for one in points]
+        assert len(set(swept)) == len(points) == 8 and len({place for place, _ in swept}) == 4
+        assert {one["scale"] for one in points} == {0.7}
 
 
 def test_controls_learn_from_half_and_a_quarter_of_the_items() -> None:
