@@ -48,7 +48,7 @@ class Settings:
     """
 
     weights: Weights
-    radius: float = 1e-4
+    radius: float = 3e-5
     steps: int = 60
     batch_rows: int = 22
     alignment_share: float = 0.45

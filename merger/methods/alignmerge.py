@@ -137,7 +137,7 @@ ALIGNMERGE = MergeMethod(
         ),
         _number("trust", 2.0, "Trust region: KL that a stretch or step may go, nats per token; 0: any.", 0.0, 100.0),
         Parameter("descent_steps", "integer", 100, "Steps of the descent.", low=0, high=100_000),
-        _number("radius", 1e-4, "Length of a step of the descent in its moving chart.", 0.0, 1.0),
+        _number("radius", 3e-5, "Length of a step of the descent in its moving chart.", 0.0, 1.0),
         Parameter("batch_rows", "integer", 22, "Rows of a step of the descent.", low=1, high=4096),
         _number("alignment_share", 0.45, "Share of alignment rows among them.", 0.0, 1.0),
         Parameter("stretches", "integer", 4, "How often the merit is measured on the way.", low=1, high=1000),
