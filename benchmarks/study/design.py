@@ -211,8 +211,7 @@ FAMILIES = {
         Family(
             "alignmerge",
             "alignmerge",
-            _grid(TUNED_SCALE, budget=(0.05, 0.15), descent_steps=STEPS)
-            + _grid(TUNED_SCALE, radius=(6e-5, 1e-4), descent_steps=STEPS),
+            _grid(TUNED_SCALE, radius=(3e-5, 1e-4), budget=(0.05, 0.15), descent_steps=STEPS),
             of="alignmerge",
         ),
         Family(
