@@ -155,6 +155,9 @@ CONTROLS = {
             )
             for name in ("identity", "fisher", "kfac")
         ),
+        Control(
+            "sharp_skills", "alignmerge", {"residual": "sharp", "radius": 1e-4}, "skill rows by the answer itself, afar"
+        ),
         Control("likelihood_residual", "alignmerge", {"residual": "likelihood"}, "the one answer, no distributions"),
         Control(
             "distillation",

@@ -3,6 +3,9 @@
     divergence   r = sqrt(2 KL(teacher || merge)), mean per answer token. To second order r is the Fisher-Rao distance
                  between the two models as seen from that answer, so sums of r^2 are the L_geo and L_align of
                  arXiv 2512.16245 at finite distance, where its constant chart at the anchor no longer holds
+    sharp        as divergence on alignment rows; on skill rows r = sqrt(-2 log p_merge(answer)), mean per answer token:
+                 the distance to a teacher that is sure of its greedy answer, 2 KL(answer || merge). A merge is read by
+                 its greedy answers, and this one is pulled on where it has the teacher's doubts already
     likelihood   r = max(0, log p_teacher(answer) - log p_merge(answer)), mean per answer token: the one answer alone
 
 Source: Amari, Information Geometry and Its Applications, section 3.5, for KL and the Fisher metric; the use is ours.
@@ -15,19 +18,27 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge.merger.geometry.gradients import Factors, answer_factors, factors
-from alignmerge.merger.geometry.rows import Batch, Row, answer_divergences, answer_means
+from alignmerge.merger.geometry.rows import ALIGNMENT, Batch, Row, answer_divergences, answer_means
 
-Kind = Literal["divergence", "likelihood"]
-KINDS: tuple[Kind, ...] = ("divergence", "likelihood")
+Kind = Literal["divergence", "sharp", "likelihood"]
+KINDS: tuple[Kind, ...] = ("divergence", "sharp", "likelihood")
 # Below this a distance (nats^1/2) is the rounding of bfloat16 logits, and has no direction.
 LEAST = 1e-2
 
 
 def squares(kind: Kind, logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Tensor:
     """r^2 of each row, (n,) float32, differentiable; logits are those before answer tokens, row after row."""
+    if kind == "likelihood":
+        return (batch.reference - answer_means(logits, batch)).clamp_min(0.0).square()
+    return 2 * _halves(kind, logits, batch, rows)
+
+
+def _halves(kind: Kind, logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Tensor:
+    """r^2 / 2 of each row, a divergence, (n,)."""
     if kind == "divergence":
-        return 2 * answer_divergences(logits, batch, rows)
-    return (batch.reference - answer_means(logits, batch)).clamp_min(0.0).square()
+        return answer_divergences(logits, batch, rows)
+    aligned = torch.tensor([row.source == ALIGNMENT for row in rows], device=logits.device)
+    return torch.where(aligned, answer_divergences(logits, batch, rows), -answer_means(logits, batch))
 
 
 def linearised(
@@ -37,7 +48,7 @@ def linearised(
     if kind == "likelihood":
         part = answer_factors(model, batch, layers)
         return part, (batch.reference - part.values).clamp_min(0.0).double()
-    part = factors(model, batch, layers, lambda logits, of: answer_divergences(logits, of, rows))
+    part = factors(model, batch, layers, lambda logits, of: _halves(kind, logits, of, rows))
     residuals = (2 * part.values.double()).sqrt()
     slope = torch.where(residuals > LEAST, -1 / residuals.clamp_min(LEAST), 0.0)
     outputs = {name: gradient * slope.to(gradient.dtype)[:, None, None] for name, gradient in part.outputs.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import answer_factors, answer_logits, merged_linears
 from alignmerge.merger.geometry.residuals import KINDS, Kind, linearised, squares
-from alignmerge.merger.geometry.rows import KEPT, Row, collate, measure
+from alignmerge.merger.geometry.rows import ALIGNMENT, KEPT, Row, answer_means, collate, measure
 from tests.unit.merger.geometry.charts import ROWS, answer_logs, gradients_of, tiny
 from tests.unit.merger.geometry.problems import shifted
 
@@ -163,3 +163,20 @@ def test_rows_without_distributions_are_refused_where_they_are_compared() -> Non
     with pytest.raises(RecipeError, match="carries no distributions"):
         found("divergence", model, ROWS)
     assert len(found("likelihood", model, ROWS)) == len(ROWS)
+
+
+def test_a_sharp_residual_is_the_divergence_on_alignment_rows_and_pulls_skill_rows_on() -> None:
+    teacher, rows = taught(MANY)
+    rows = [replace(row, source=ALIGNMENT if index % 2 else "expert") for index, row in enumerate(rows)]
+    model = shifted(teacher, 1)
+    batch = collate(rows, 0)
+    with torch.no_grad():
+        sharp, apart = (found(kind, model, rows).tolist() for kind in ("sharp", "divergence"))
+        likelihoods = answer_means(answer_logits(model, batch), batch).tolist()
+    for row, value, distance, likelihood in zip(rows, sharp, apart, likelihoods, strict=True):
+        assert value == pytest.approx(distance if row.source == ALIGNMENT else -2 * likelihood, rel=1e-6)
+    with torch.no_grad():  # a teacher's own answer is not certain, so there is no row at which it stops
+        assert all(
+            (value > 0.1) == (row.source != ALIGNMENT)
+            for row, value in zip(rows, found("sharp", teacher, rows).tolist(), strict=True)
+        )
