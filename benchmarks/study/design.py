@@ -156,7 +156,10 @@ CONTROLS = {
             for name in ("identity", "fisher", "kfac")
         ),
         Control(
-            "sharp_skills", "alignmerge", {"residual": "sharp", "radius": 1e-4}, "skill rows by the answer itself, afar"
+            "sharp_skills",
+            "alignmerge",
+            {"residual": "sharp", "radius": 1e-4},
+            "skill rows by the answer itself; beside alignmerge.7",
         ),
         Control("likelihood_residual", "alignmerge", {"residual": "likelihood"}, "the one answer, no distributions"),
         Control(

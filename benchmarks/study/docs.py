@@ -46,7 +46,7 @@ EFFORT = (
     "Effort was not equal. The baselines had at most 12 evaluations each, listed below. AlignMerge's defaults were set "
     "while it was made, on validation items of seed 0, in more than 12 looks. repair_finetune was "
     "not tuned: it has the rows, the steps and the alignment share that AlignMerge's defaults have, else its own. So "
-    "the tables flatter AlignMerge beside it; only the frontier, where both are swept over as many points, does not."
+    "the tables flatter AlignMerge beside it; the frontier is where both are to be swept over as many points."
 )
 
 
@@ -142,8 +142,8 @@ def _stale(stale: Sequence[tuple[Cell, str]]) -> list[str]:
         of = f" of set {one.set}" if one.set else ""
         by_reason.setdefault(f"{one.kind} {one.method}{of}: {reason}", []).append(f"{one.setting} seed {one.seed}")
     words = (
-        "Stale cells are of an earlier design. They stand in the tables under their own name and are left out of the "
-        "claims and of every comparison:"
+        "Stale cells are of an earlier design. They stand in the tables under their own name, but points of a frontier "
+        "in none, and are left out of the claims and of every comparison:"
     )
     return [words, "", *(f"- {what} ({', '.join(where)})." for what, where in by_reason.items()), ""]
 

@@ -95,14 +95,14 @@ def effort(part: Part) -> list[str]:
     found: dict[str, Cells] = {name: _on_set(part.merges.get(name, {})) for name in TUNERS}
     found |= {name: cells for name, cells in part.others.items() if _is_tuner(cells) and _varies(cells, found[OURS])}
     found |= {name: cells for name, cells in part.points.items() if name.partition(".")[0] in TUNERS}
-    rows = [_effort(name, list(cells.values())) for name, cells in found.items() if cells]
+    rows = [_effort(name, cells) for name, cells in found.items() if cells]
     if not rows:
         return []
     words = (
         f"Set {CONTROL_SET}. Rows are those that the method learns from, held-out ones not counted; passes are the "
         "rows that the descent takes a gradient of, without AlignMerge's restoring steps."
     )
-    heads = ["", "cells", "rows", "passes", "mean skill", "refusal", "over-refusal"]
+    heads = ["", "seeds", "rows", "passes", "mean skill", "refusal", "over-refusal"]
     return ["### Items and gradient passes", "", words, "", *table(heads, rows)]
 
 
@@ -120,12 +120,13 @@ def _varies(cells: Cells, ours: Cells) -> bool:
     return any(one.recipe is not None and one.recipe["calibration"] not in handed for one in cells.values())
 
 
-def _effort(name: str, cells: Sequence[Cell]) -> list[str]:
+def _effort(name: str, of: Cells) -> list[str]:
+    cells, seeds = list(of.values()), ", ".join(str(seed) for seed, _ in sorted(of))
     rows = tables.mean([_number(one.account.get("rows")) for one in cells])
     passes = tables.mean([_passes(one) for one in cells])
     rates = [tables.mean([one.rate(suite) for one in cells]) for suite in ("refusal", "over_refusal")]
     skill = tables.mean([tables.skill_of(one, CONTROL_SET) for one in cells])
-    return [name, str(len(cells)), rate(rows, 0), rate(passes, 0), *map(rate, (skill, *rates))]
+    return [name, seeds, rate(rows, 0), rate(passes, 0), *map(rate, (skill, *rates))]
 
 
 def _passes(cell: Cell) -> float | None:

@@ -4,9 +4,9 @@ Objective, over the weights of the merged linear layers, d = delta - delta_0 the
 
     L = lambda_geo ||d||_M^2 + lambda_align mean_align r^2 + lambda_skill mean_skill r^2 + budget
 
-r is the distance of one answer (see residuals.py), so the two means are squared Fisher-Rao distances, at finite
-distance: to the anchor where alignment is at stake, and to every expert in its own domain. A row of alignment weighs
-more as the budget asks (see budget.py).
+r is the distance of one answer (see residuals.py). With `divergence` the two means are squared Fisher-Rao distances, at
+finite distance: to the anchor where alignment is at stake, and to every expert in its own domain. A row of alignment
+weighs more as the budget asks (see budget.py).
 
 Each step goes along the gradient of a few rows in a moving chart: a running diagonal of the objective's squared
 gradients, to the power -1/2. Steps come in stretches. A stretch that led out of the trust region (trust.py) is cut

@@ -1,11 +1,11 @@
-"""Residuals: how far a merge's answer to one row is from that of the model it should answer like; 0 = the same.
+"""Residuals: how far a merge's answer to one row is from that of the model it should answer like.
 
     divergence   r = sqrt(2 KL(teacher || merge)), mean per answer token. To second order r is the Fisher-Rao distance
                  between the two models as seen from that answer, so sums of r^2 are the L_geo and L_align of
                  arXiv 2512.16245 at finite distance, where its constant chart at the anchor no longer holds
     sharp        as divergence on alignment rows; on skill rows r = sqrt(-2 log p_merge(answer)), mean per answer token:
-                 the distance to a teacher that is sure of its greedy answer, 2 KL(answer || merge). A merge is read by
-                 its greedy answers, and this one is pulled on where it has the teacher's doubts already
+                 the distance to a teacher that is sure of its greedy answer, 2 KL(answer || merge), and so above 0
+                 for the teacher itself: a merge that has the teacher's doubts already is pulled on
     likelihood   r = max(0, log p_teacher(answer) - log p_merge(answer)), mean per answer token: the one answer alone
 
 Source: Amari, Information Geometry and Its Applications, section 3.5, for KL and the Fisher metric; the use is ours.

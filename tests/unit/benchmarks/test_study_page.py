@@ -129,9 +129,9 @@ def test_the_scale_of_a_control_that_is_as_far_as_another_is_found_not_designed(
 
 def test_the_page_says_what_a_result_took(results: Path) -> None:
     text, _ = docs.render(results)
-    assert "### Items and gradient passes" in text and "| half_items | 2 |" in text
+    assert "### Items and gradient passes" in text and "| half_items | 0, 1 |" in text
     passes = text[text.index("### Items and gradient passes") :]
-    assert "| alignmerge | 2 | \u2013 | 2200 |" in passes and "| alignmerge.0 | 2 | \u2013 | 1100 |" in passes
+    assert "| alignmerge | 0, 1 | \u2013 | 2200 |" in passes and "| alignmerge.0 | 0, 1 | \u2013 | 1100 |" in passes
     assert "| one_shot |" not in passes
 
 

@@ -79,8 +79,9 @@ def test_a_solve_there_is_the_solve_here(given: Problem, metric: str, functional
     assert (found.account["device"], wanted.account["device"]) == ("meta", "cpu")
 
 
-def test_a_likelihood_residual_there(given: Problem) -> None:
-    changed = {"descent": replace(knobs().descent, residual="likelihood")}
+@pytest.mark.parametrize("kind", ["likelihood", "sharp"])
+def test_another_residual_there(given: Problem, kind: Any) -> None:
+    changed = {"descent": replace(knobs().descent, residual=kind)}
     wanted = solution(given, torch.device("cpu"), **changed)
     with far():
         close(solution(given, FAR, **changed).weights, wanted.weights)

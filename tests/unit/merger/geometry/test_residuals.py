@@ -24,6 +24,11 @@ def taught(vocabulary: int, dtype: torch.dtype = torch.float64, family: str = "l
     return teacher, measure(teacher, ROWS, pad=0)
 
 
+def of_both_kinds(rows: list[Row]) -> list[Row]:
+    """The rows, every other one an alignment row."""
+    return [replace(row, source=ALIGNMENT if index % 2 else "expert") for index, row in enumerate(rows)]
+
+
 def found(kind: Kind, model: Any, rows: list[Row]) -> Tensor:
     batch = collate(rows, 0)
     return squares(kind, answer_logits(model, batch), batch, rows)
@@ -123,6 +128,7 @@ def test_gradients_are_those_of_finite_differences(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_linearised_rows_are_the_slopes_of_the_distance(kind: Kind) -> None:
     teacher, rows = taught(FEW)
+    rows = of_both_kinds(rows)
     model = shifted(teacher, 1)
     layers = merged_linears(model)
     part, residuals = linearised(kind, model, collate(rows, 0), rows, layers)
@@ -167,8 +173,7 @@ def test_rows_without_distributions_are_refused_where_they_are_compared() -> Non
 
 def test_a_sharp_residual_is_the_divergence_on_alignment_rows_and_pulls_skill_rows_on() -> None:
     teacher, rows = taught(MANY)
-    rows = [replace(row, source=ALIGNMENT if index % 2 else "expert") for index, row in enumerate(rows)]
-    model = shifted(teacher, 1)
+    rows, model = of_both_kinds(rows), shifted(teacher, 1)
     batch = collate(rows, 0)
     with torch.no_grad():
         sharp, apart = (found(kind, model, rows).tolist() for kind in ("sharp", "divergence"))

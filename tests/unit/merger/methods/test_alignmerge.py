@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from alignmerge import jsonio
 from alignmerge.errors import RecipeError, UsageError
+from alignmerge.merger.geometry.residuals import KINDS
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, measure
 from alignmerge.merger.geometry.validity import Ladder
 from alignmerge.merger.methods import METHODS
-from alignmerge.merger.methods.alignmerge import Materials
+from alignmerge.merger.methods.alignmerge import ALIGNMERGE, Materials
 from alignmerge.merger.recipe import Expert, Recipe, resolve
 from alignmerge.merger.stream import merge, merge_in_memory, stage
 from alignmerge.models import build_model
@@ -117,6 +118,11 @@ def test_a_merge_that_was_interrupted_goes_on_to_the_same_bytes(llama: Case, tmp
     assert resumed.record.tensor_digest == whole.record.tensor_digest
     for name in shards:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_knob_offers_every_residual_that_there_is() -> None:
+    [knob] = [one for one in ALIGNMERGE.parameters if one.name == "residual"]
+    assert knob.choices == KINDS
 
 
 def test_without_steps_it_is_the_mixture_bit_for_bit(llama: Case) -> None:
