@@ -79,7 +79,7 @@ def render(results: Path) -> tuple[str, dict[str, str]]:
         lines += [f"## {setting.title}", ""]
         lines += _setting(part)
         drawn, found = swept.frontiers(part)
-        lines += [*found, *swept.effort(part)]
+        lines += [*found, *swept.against_the_best(part), *swept.effort(part)]
         figures |= drawn
     lines += _tuning(tuned.value)
     return "\n".join(lines).rstrip("\n") + "\n", figures

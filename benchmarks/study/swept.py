@@ -90,6 +90,26 @@ def _levels(frontier: Frontier, kept: Mapping[str, Sequence[Cells]], name: str) 
     return [*counts, number(sum(curve.skill) / len(curve.skill)), less]
 
 
+def against_the_best(part: Part) -> list[str]:
+    """AlignMerge's points, and controls of other rows or residuals, less fine-tuning's most skilled point."""
+    name = next(one for one in TUNERS if one != OURS)
+    kept = [(cells, one) for cells, one in zip(points(part, name), *same_seeds([points(part, name)]), strict=True)]
+    found = {label: cells for label, cells in part.points.items() if label.partition(".")[0] == OURS}
+    found |= {label: cells for label, cells in part.others.items() if _is_tuner(cells)}
+    if not any(one for _, one in kept) or not found:
+        return []
+    skill = [tables.mean([tables.skill_of(cell, CONTROL_SET) for cell in one.values()]) or 0.0 for _, one in kept]
+    best = kept[skill.index(max(skill))][0]
+    label = next(label for label, cells in part.points.items() if cells is best)
+    words = (
+        f"{label} is the most skilled of fine-tuning's points on the seeds that all of them have: chosen on the items "
+        "that it is compared on, so it flatters fine-tuning."
+    )
+    pairs = [(one, cells, best) for one, cells in found.items()]
+    rows = tables.differences(part, f"minus {label}", pairs)
+    return ["### AlignMerge's points against fine-tuning's best", "", words, "", *rows]
+
+
 def effort(part: Part) -> list[str]:
     """What AlignMerge and fine-tuning reach with how many items and gradient passes, on the controls' set."""
     found: dict[str, Cells] = {name: _on_set(part.merges.get(name, {})) for name in TUNERS}

@@ -164,9 +164,18 @@ def pooled_terms(anchor: Cell, sets: Sequence[str], suites: Sequence[str]) -> di
 
 def comparisons(part: Part) -> list[str]:
     """AlignMerge minus each other method, pooled over seeds and sets."""
-    ours, sets = part.merges[OURS], list(SETS)
+    ours = part.merges[OURS]
+    pairs = [(name, ours, cells) for name, cells in part.merges.items() if name != OURS]
+    pairs += [(f"{name}, as it comes", ours, cells) for name, cells in untuned(part).items()]
+    pairs.append(("the anchor", ours, dict.fromkeys(ours, part.anchor)))
+    return differences(part, "AlignMerge minus", pairs)
+
+
+def differences(part: Part, head: str, pairs: Sequence[tuple[str, Cells, Cells]]) -> list[str]:
+    """One row per label: first cells minus second ones where both are, paired by item, with 95 % intervals."""
+    sets = list(SETS)
     heads = [
-        "AlignMerge minus",
+        head,
         "cells",
         "test-only refusal",
         "refusal",
@@ -178,16 +187,10 @@ def comparisons(part: Part) -> list[str]:
         pooled_terms(part.anchor, sets, suites) for suites in (HARMFUL, ("refusal",), ("over_refusal",), HARMLESS)
     ]
     columns.append(skill_terms(sets))
-    rows = []
-    for name, cells in part.merges.items():
-        if name != OURS:
-            found = [interval(compared(ours, cells, terms)) for terms in columns]
-            rows.append([name, str(len(set(ours) & set(cells))), *found])
-    for name, cells in untuned(part).items():
-        found = [interval(compared(ours, cells, terms)) for terms in columns]
-        rows.append([f"{name}, as it comes", str(len(set(ours) & set(cells))), *found])
-    everywhere = dict.fromkeys(ours, part.anchor)
-    rows.append(["the anchor", str(len(ours)), *(interval(compared(ours, everywhere, terms)) for terms in columns)])
+    rows = [
+        [name, str(len(set(one) & set(other))), *(interval(compared(one, other, terms)) for terms in columns)]
+        for name, one, other in pairs
+    ]
     return table(heads, rows)
 
 

@@ -135,6 +135,27 @@ def test_the_page_says_what_a_result_took(results: Path) -> None:
     assert "| one_shot |" not in passes
 
 
+def test_points_are_set_against_fine_tunings_most_skilled_one_on_seeds_that_all_have(results: Path) -> None:
+    assert "fine-tuning's best" not in docs.render(results)[0]
+    count = len(FAMILIES["repair_finetune"].points)
+    high = dict.fromkeys(SKILLS.values(), 0.95)
+    every = [made("frontier", f"repair_finetune.{i}", 0, "three", **(high if i == 2 else {})) for i in range(count)]
+    every.append(made("frontier", "repair_finetune.4", 1, "three", **dict.fromkeys(SKILLS.values(), 1.0)))
+    for one in designed(results, every):
+        cells.write(one, results)
+    text = docs.render(results)[0]
+    table = text[text.index("### AlignMerge's points against fine-tuning's best") :].split("\n\n")[2]
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in table.splitlines()}
+    assert "minus repair_finetune.2" in lines and "one_shot" in lines and "linear.0" not in lines
+    own, best = (
+        cells.read(results / "frontier" / "main" / f"seed0-three-{name}.json")
+        for name in ("alignmerge.3", "repair_finetune.2")
+    )
+    gap = (own.rate("refusal") or 0) - (best.rate("refusal") or 0)
+    assert lines["alignmerge.3"][1] == "1" and f"{abs(gap):.3f} [" in lines["alignmerge.3"][3]
+    assert lines["alignmerge.3"][3].startswith("\u2212" if gap < 0 else "+" if gap > 0 else "0")
+
+
 def test_the_page_says_that_the_tuning_was_not_equal(results: Path) -> None:
     tuned = Tuned(results / "tuned.json")
     tuned.setting("main").update(on={"seed": 0, "set": "three"}, items=60, anchor={"refusal": 0.8, "over_refusal": 0.1})
