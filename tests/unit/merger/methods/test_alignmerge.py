@@ -77,11 +77,11 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return made("llama3", tmp_path_factory.mktemp("llama3"))
 
 
-def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: Case) -> None:
+@pytest.mark.parametrize("residual", ["divergence", "sharp"])
+def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: Case, residual: str) -> None:
     account: dict[str, Any] = {}
-    found = merge_in_memory(
-        case.recipe(**{**SHORT, "radius": 3e-4, "batch_rows": 48}), materials=case.materials, account=account
-    )
+    knobs = {**SHORT, "radius": 3e-4, "batch_rows": 48, "residual": residual}
+    found = merge_in_memory(case.recipe(**knobs), materials=case.materials, account=account)
     mixture = merge_in_memory(case.recipe("task_arithmetic", scale=1.0))
     moved = {name for name, value in found.items() if not torch.equal(value, mixture[name])}
     assert moved == {name for name in found if name.endswith("proj.weight")}
@@ -90,7 +90,7 @@ def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: C
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     kept = [line["merit"] for line in account["trace"]["steps"] if line.get("kept", 1)]
     assert kept == sorted(kept, reverse=True) and kept[-1] < kept[0]
-    assert jsonio.canonical(account)
+    assert jsonio.canonical(account) and account["trace"]["settings"]["descent"]["residual"] == residual
 
 
 def test_one_digest_whatever_the_threads_outside(case: Case, tmp_path: Path) -> None:
