@@ -98,14 +98,14 @@ METHODS = {
         Method("dare_ties", "dare_ties", {"density": (0.8, 0.5, 0.2, 0.1), "scale": (1.0, 0.5, 1.5)}),
         Method("resta", "resta", {"gamma": (0.5, 0.25, 1.0, 1.5), "drop": (0.0, 0.3, 0.7)}),
         Method("layerwise", "layerwise", {"start": (0.0, 0.3, 0.6), "end": (1.0, 0.7, 0.4, 0.0)}),
-        # As they come: their knobs were set on validation items of seed 0 while the method was made, in more than 12
-        # looks, so more evaluations here would say nothing about tuning effort. The frontier sweeps both.
-        Method("alignmerge", "alignmerge", {}),
+        # Tuned alike, over how far a step goes. Their other knobs are their defaults, and fine-tuning has the rows, the
+        # passes and the alignment share of AlignMerge's. The frontier sweeps both.
+        Method("alignmerge", "alignmerge", {"radius": (3e-5, 6e-5, 1e-4, 2e-4)}),
         Method(
             "repair_finetune",
             "repair_finetune",
-            {},
-            fixed={"steps": 100, "batch_rows": 22, "alignment_share": 0.45},  # the rows and passes of alignmerge
+            {"learning_rate": (2e-5, 5e-5, 1e-4, 2e-4)},
+            fixed={"steps": 100, "batch_rows": 22, "alignment_share": 0.45},
             baseline=False,
         ),
     )
