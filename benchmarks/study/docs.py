@@ -43,10 +43,9 @@ CHOICE = (
 )
 
 EFFORT = (
-    "Effort was not equal. The baselines had at most 12 evaluations each, listed below. AlignMerge's defaults were set "
-    "while it was made, on validation items of seed 0, in more than 12 looks. repair_finetune was "
-    "not tuned: it has the rows, the steps and the alignment share that AlignMerge's defaults have, else its own. So "
-    "the tables flatter AlignMerge beside it; the frontier is where both are to be swept over as many points."
+    "Effort was not equal. The methods listed below had at most 12 evaluations each, fine-tuning four of them, of its "
+    "learning rate: its rows, steps and share of alignment rows are AlignMerge's. AlignMerge had none here: its "
+    "defaults were set while it was made, on validation items of seed 0, in more than 12 looks."
 )
 
 
@@ -194,9 +193,10 @@ def _tuning(tuned: Mapping[str, Any]) -> list[str]:
         if "anchor" not in part:
             continue
         rows = [row for label, entry in part["methods"].items() for row in _tuned(label, entry)]
-        for label in (name for name, one in METHODS.items() if not one.axes and name not in part["methods"]):
-            knobs = ", ".join(f"{key} {value}" for key, value in METHODS[label].fixed.items()) or "its defaults"
-            rows.append([label, "not tuned here", "0", knobs, *[tables.NONE] * 3])
+        missing = [
+            name for name, one in METHODS.items() if setting not in one.undefined and name not in part["methods"]
+        ]
+        rows += [[label, "not tuned yet", "0", *[tables.NONE] * 4] for label in missing]
         words = (
             f"Setting {setting}: seed {part['on']['seed']}, set {part['on']['set']}, {part['items']} validation items "
             f"per suite. The anchor: refusal {number(part['anchor']['refusal'])}, "

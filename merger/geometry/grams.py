@@ -13,6 +13,7 @@ from alignmerge.merger.geometry.rows import Row, collate
 from alignmerge.progress import track
 
 CHUNK = 8
+RIDGE = 1e-6  # of the mean diagonal, so that a system can be solved and a single model is still returned as it is
 
 
 def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
@@ -46,6 +47,14 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
         if not bool(value.isfinite().all()):
             raise RecipeError(f"calibration: the inputs of {name} are not finite")
     return {name: grams[owner] for name, owner in owners.items()}
+
+
+def shrunk(gram: Tensor, a: float) -> Tensor:
+    """a G + (1 - a) diag(G), and the ridge on the diagonal; float64. Source: arXiv 2212.09849, section 4.2 (a)."""
+    out = gram.double() * a
+    diagonal = gram.diagonal().double()
+    out.diagonal().copy_(diagonal + RIDGE * diagonal.mean())
+    return out
 
 
 def _owners(inputs: dict[str, Tensor]) -> dict[str, str]:

@@ -15,9 +15,10 @@ from alignmerge.merger.geometry.chart import Chart, make_chart
 from alignmerge.merger.geometry.functional import AlignmentFunctional, Estimate
 from alignmerge.merger.geometry.functionals.aqi import FrameFit
 from alignmerge.merger.geometry.gradients import merged_linears
-from alignmerge.merger.geometry.merit import Merit, Weights
+from alignmerge.merger.geometry.merit import Merit, Terms, Weights
 from alignmerge.merger.geometry.residuals import Kind
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration
+from alignmerge.merger.geometry.start import Teachers, closed_form
 from alignmerge.merger.geometry.trust import Trust
 from alignmerge.merger.geometry.validity import Chosen, Ladder, NoBudget, candidates, choose
 from alignmerge.merger.reference import tensor_digest
@@ -28,7 +29,8 @@ from alignmerge.progress import say, track
 class Knobs:
     """Settings of the solve, of its budget and of its chart.
 
-    trust: nats per token that one stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or
+    start: "closed-form" (see start.py) or "mixture", for what the solve moves from. trust: nats per token that one
+    stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or
     "kfac", the last two estimated at the mixture on skill rows. damping:
     relative to the mean eigenvalue. threads: CPU threads of the solve, fixed because the order of sums, and so the last
     digit, depends on their number; the result is then the same wherever the recipe runs on the same platform.
@@ -37,6 +39,7 @@ class Knobs:
     weights: Weights
     descent: descent.Settings
     restore: solver.Settings
+    start: str = "mixture"
     budget: float = 0.05
     budget_form: Form = "soft"
     functional: str = "own-answers"
@@ -79,10 +82,12 @@ def solve(
     ladder: Ladder,
     fit: FrameFit | None,
     keep_hard: bool = True,
+    teachers: Teachers | None = None,
 ) -> Solution:
     """The solution. `load` gives a model that holds the mixture, in any dtype; `mixture` its linear weights, float32.
 
-    `ladder` and `fit` are what the validity gate asks for; it runs first, so that models are loaded one at a time.
+    `teachers` are needed for a start in closed form, `ladder` and `fit` are what the validity gate asks for; it runs
+    first, so that models are loaded one at a time.
 
     Raises:
         RecipeError: an unknown functional or metric, no rows, or none that the chosen metric can be estimated on.
@@ -92,7 +97,7 @@ def solve(
     with fixed_threads(knobs.threads):
         chosen = _functional(calibration, knobs, ladder, fit)
         model = load()
-        work = _Work(model, mixture, calibration, knobs, chosen)
+        work = _Work(model, mixture, calibration, knobs, chosen, teachers)
         lines, ended = work.run()
         if keep_hard:
             _check_hard(work.budget)
@@ -164,9 +169,16 @@ class _Work:
     """One solve: the mixture's terms, the descent, the restoration."""
 
     def __init__(
-        self, model: Any, mixture: Mapping[str, Tensor], calibration: Calibration, knobs: Knobs, chosen: Chosen
+        self,
+        model: Any,
+        mixture: Mapping[str, Tensor],
+        calibration: Calibration,
+        knobs: Knobs,
+        chosen: Chosen,
+        teachers: Teachers | None,
     ) -> None:
-        self._model, self._mixture, self._calibration, self._knobs = model, mixture, calibration, knobs
+        self._model, self._start, self._calibration, self._knobs = model, mixture, calibration, knobs
+        self._teachers = teachers
         functional = chosen.functional
         strength = knobs.weights.bud if functional is not None else 0.0
         limit = _limit(knobs, functional)
@@ -186,25 +198,48 @@ class _Work:
 
     def run(self) -> tuple[list[dict[str, Any]], str]:
         """The trace's lines and why it ended."""
-        knobs, chart = self._knobs, _chart(self._model, self._mixture, self._calibration, self._knobs)
+        knobs = self._knobs
+        lines, terms = self._begin()
+        chart = _chart(self._model, self._start, self._calibration, knobs)
         shared: dict[str, Any] = {"merit": self._merit, "chart": chart, "trust": self._trust}
-        terms = self._merit.terms(self._model, 0.0)
-        lines: list[dict[str, Any]] = [{"phase": "mixture", **terms.to_json()}]
-        down = descent.Descent(
-            self._model, self._mixture, self._calibration, knobs.descent, budget=self.budget, **shared
-        )
+        down = descent.Descent(self._model, self._start, self._calibration, knobs.descent, budget=self.budget, **shared)
         self.weights = down.weights
         if knobs.descent.steps and knobs.weights.align + knobs.weights.skill + knobs.weights.bud > 0:
             with track("AlignMerge descent", knobs.descent.steps) as bar:
                 found, terms = down.run(terms, bar)
             lines += found
         back = solver.Solver(
-            self._model, self._mixture, down.weights, self._calibration, knobs.restore, budget=down.budget, **shared
+            self._model, self._start, down.weights, self._calibration, knobs.restore, budget=down.budget, **shared
         )
         with track("AlignMerge restoration", knobs.restore.steps) as bar:
             found, terms, ended = back.run(terms, bar)
         self.budget = back.budget
         return [{"step": step, **line} for step, line in enumerate(lines + found)], ended
+
+    def _begin(self) -> tuple[list[dict[str, Any]], Terms]:
+        """The lines of what the solve starts from, and its terms; the closed form is kept where its merit is no larger.
+
+        L_geo is 0 in them: it is the distance from the start.
+        """
+        terms = self._merit.terms(self._model, 0.0)
+        lines: list[dict[str, Any]] = [{"phase": "mixture", **terms.to_json()}]
+        if self._knobs.start == "mixture":
+            return lines, terms
+        if self._teachers is None:
+            raise ValueError("a start in closed form needs the teachers")
+        layers = merged_linears(self._model)
+        before = self._start
+        found = closed_form(self._model, self._calibration, self._teachers, self._knobs.weights)
+        then = self._merit.terms(self._model, 0.0)
+        good = then.merit <= terms.merit
+        lines.append({"phase": "start", **then.to_json(), "kept": int(good)})
+        if good:
+            self._start, terms = {**before, **found}, then
+        else:
+            say("start: the closed form has a larger merit than the mixture, so the solve starts from the mixture")
+            for name, module in layers.items():
+                module.weight.data.copy_(before[name])
+        return lines, terms
 
 
 def _settings(knobs: Knobs) -> dict[str, Any]:

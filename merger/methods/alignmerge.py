@@ -1,7 +1,8 @@
-"""AlignMerge: from the experts' mixture, the least move in the chart that answers like the anchor where it matters.
+"""AlignMerge: the merge that answers like the anchor where it matters and like each expert in its domain.
 
-The mixture delta_0 = scale * sum_k w_k tau_k minimises L_geo alone (with one metric for all experts the metric cancels,
-so that term alone is task arithmetic). The solve then moves the linear layers; everything else stays at the mixture.
+The mixture scale * sum_k w_k tau_k minimises L_geo alone (with one metric for all experts the metric cancels, so that
+term alone is task arithmetic). The linear layers go from there to the closed form of the objective with a metric for
+each teacher, and on by the solve; everything else stays at the mixture.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from alignmerge.merger.geometry.functionals.aqi import FrameFit
     from alignmerge.merger.geometry.rows import Calibration
     from alignmerge.merger.geometry.solution import Solution
+    from alignmerge.merger.geometry.start import Teachers
     from alignmerge.merger.geometry.validity import Ladder
 
 
@@ -60,13 +62,33 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
         materials.ladder,
         materials.fit,
         materials.keep_hard,
+        _teachers(view),
+    )
+
+
+def _teachers(view: View) -> "Teachers":
+    from alignmerge.merger.geometry.start import Teachers
+
+    return Teachers(
+        sources=[f"expert {one.name}" for one in view.experts],
+        anchor=lambda name: view.tile(name).anchor,
+        task_vector=lambda name, index: view.tile(name).task_vector(index),
+        weights=lambda name: view.tile(name).weights,
     )
 
 
 def check(weights: Sequence[float], knobs: Knobs) -> None:
-    """Raise RecipeError for a hard budget without a strength: nothing would keep it."""
+    """Raise RecipeError for a hard budget without a strength, or a closed form that is no merge."""
     if knobs["budget_form"] == "hard" and knobs["lambda_bud"] == 0:
         raise RecipeError("parameters.lambda_bud: 0 switches the budget off; a hard one needs a strength above 0")
+    if knobs["start"] == "closed-form" and knobs["lambda_skill"] == 0:
+        raise RecipeError(
+            "parameters.start: without lambda_skill the closed form is the anchor itself; set start: mixture"
+        )
+    if knobs["start"] == "closed-form" and (min(weights) < 0 or max(weights) == 0):
+        raise RecipeError(
+            "parameters.start: the closed form needs weights of at least 0, not all of them 0; set start: mixture"
+        )
 
 
 def _knobs(knobs: Knobs, seed: int) -> Any:
@@ -85,7 +107,7 @@ def _knobs(knobs: Knobs, seed: int) -> Any:
         **shared,
     )
     names = ("steps", "alignment_rows", "skill_rows")
-    rest = ("budget", "budget_form", "functional", "trust", "metric", "damping", "threads")
+    rest = ("start", "budget", "budget_form", "functional", "trust", "metric", "damping", "threads")
     restore = solver.Settings(**{name: knobs[name] for name in names}, **shared)
     return SolveKnobs(weights, down, restore, **{name: knobs[name] for name in rest})
 
@@ -113,6 +135,13 @@ ALIGNMERGE = MergeMethod(
     reference="arXiv 2512.16245 (objective); solver and residuals are this project's",
     parameters=(
         _number("scale", 0.7, "Factor on the summed task vectors of the mixture.", 0.0, 10.0),
+        Parameter(
+            "start",
+            "choice",
+            "closed-form",
+            "What linear layers start from: the objective's closed form with a chart for each teacher, or the mixture.",
+            choices=("closed-form", "mixture"),
+        ),
         Parameter(
             "residual",
             "choice",

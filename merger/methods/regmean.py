@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from alignmerge.merger.gathered import Gathered
     from alignmerge.merger.geometry.rows import Row
 
-RIDGE = 1e-6
-
 
 @dataclass(frozen=True)
 class Grams:
@@ -76,6 +74,7 @@ def merge(tile: Tile, stats: Grams, knobs: Knobs) -> "Tensor":
     """
     import torch
 
+    from alignmerge.merger.geometry.grams import shrunk
     from alignmerge.merger.geometry.solution import fixed_threads
 
     if any(tile.name not in one for one in stats.values):
@@ -92,14 +91,6 @@ def merge(tile: Tile, stats: Grams, knobs: Knobs) -> "Tensor":
             raise RecipeError(f"calibration: the inputs of {tile.name} are zero in every model; take more items")
         delta = torch.linalg.solve(total, moves, left=False).float()  # (d_out, d_in)
     return moved(tile.anchor, delta)
-
-
-def shrunk(gram: "Tensor", a: float) -> "Tensor":
-    """a G + (1 - a) diag(G), and the ridge on the diagonal; float64."""
-    out = gram.double() * a
-    diagonal = gram.diagonal().double()
-    out.diagonal().copy_(diagonal + RIDGE * diagonal.mean())
-    return out
 
 
 def tensor_bytes(shape: tuple[int, ...], experts: int) -> int:

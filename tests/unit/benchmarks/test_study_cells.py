@@ -64,6 +64,14 @@ def test_folders_of_this_machine_are_not_kept() -> None:
     assert cells.short({"small": 1, "long": ["x" * 100] * 100}) == {"small": 1, "left_out": ["long"]}
 
 
+def as_they_come() -> Tuned:
+    """Every method frozen at its first point."""
+    tuned = Tuned(Path("nowhere.json"))
+    for method in METHODS.values():
+        tuned.setting("main")["methods"][method.label] = {"chosen": method.points()[0]}
+    return tuned
+
+
 def test_every_recipe_of_the_design_is_one() -> None:
     for setting in SETTINGS:
         for method in METHODS.values():
@@ -72,9 +80,7 @@ def test_every_recipe_of_the_design_is_one() -> None:
             if setting not in method.undefined:
                 for point in points:
                     assert recipe_of(setting, 1, "two", method.method, point).parameters.items() >= point.items()
-    tuned = Tuned(Path("nowhere.json"))
-    for method in METHODS.values():
-        tuned.setting("main")["methods"][method.label] = {"chosen": method.points()[0]}
+    tuned = as_they_come()
     assert len(jobs.controls(tuned, "main", [0], list(CONTROLS))) == len(CONTROLS)
     swept = jobs.frontier(tuned, "main", [0, 1], list(FAMILIES))
     assert len({job.label for job in swept}) == len(swept) / 2
@@ -84,7 +90,7 @@ def test_every_recipe_of_the_design_is_one() -> None:
 
 
 def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_mixture() -> None:
-    tuned = Tuned(Path("nowhere.json"))
+    tuned = as_they_come()
     found = {
         name: [job.recipe.parameters for job in jobs.frontier(tuned, "main", [0], [name])]
         for name in ("alignmerge", "distillation", "repair_finetune")
@@ -103,8 +109,8 @@ def test_controls_learn_from_half_and_a_quarter_of_the_items() -> None:
     whole, half, quarter = (
         job.recipe.calibration or {}
         for job in (
-            *jobs.merges(Tuned(Path("nowhere.json")), "main", [0], ["three"], ["alignmerge"]),
-            *jobs.controls(Tuned(Path("nowhere.json")), "main", [0], ["half_items", "quarter_items"]),
+            *jobs.merges(as_they_come(), "main", [0], ["three"], ["alignmerge"]),
+            *jobs.controls(as_they_come(), "main", [0], ["half_items", "quarter_items"]),
         )
     )
     learnt = [name for name in whole if name.endswith("_items") and name != "validation_items"]

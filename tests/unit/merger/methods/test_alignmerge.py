@@ -57,12 +57,15 @@ def made(family: str, root: Path) -> Case:
     calibration = Calibration(
         (
             *rows("anchor", ALIGNMENT, 0, 96),
-            *rows("expert_a", "expert a", 1, 48),
-            *rows("expert_b", "expert b", 2, 48),
+            *rows("expert_a", f"expert {root / 'expert_a'}", 1, 48),
+            *rows("expert_b", f"expert {root / 'expert_b'}", 2, 48),
         ),
         tuple(rows("anchor", ALIGNMENT, 3, 6)),
         0,
-        skill_validation=(*rows("expert_a", "expert a", 4, 3), *rows("expert_b", "expert b", 5, 3)),
+        skill_validation=(
+            *rows("expert_a", f"expert {root / 'expert_a'}", 4, 3),
+            *rows("expert_b", f"expert {root / 'expert_b'}", 5, 3),
+        ),
     )
     return Case(family, root, Materials(calibration, load, Ladder(lambda share: None)))
 
@@ -87,7 +90,8 @@ def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: C
     assert moved == {name for name in found if name.endswith("proj.weight")}
     assert len(moved) == 2 * (4 if case.family == "phi3" else 7)
     lines = trace_rows({"account": account})
-    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert [line["phase"] for line in account["trace"]["steps"]][:3] == ["mixture", "start", "descent"]
     kept = [line["merit"] for line in account["trace"]["steps"] if line.get("kept", 1)]
     assert kept == sorted(kept, reverse=True) and kept[-1] < kept[0]
     assert jsonio.canonical(account) and account["trace"]["settings"]["descent"]["residual"] == residual
@@ -126,7 +130,7 @@ def test_the_knob_offers_every_residual_that_there_is() -> None:
 
 
 def test_without_steps_it_is_the_mixture_bit_for_bit(llama: Case) -> None:
-    still = llama.recipe(**{**SHORT, "descent_steps": 0, "steps": 0})
+    still = llama.recipe(**{**SHORT, "start": "mixture", "descent_steps": 0, "steps": 0})
     found = merge_in_memory(still, materials=llama.materials)
     wanted = merge_in_memory(llama.recipe("task_arithmetic", scale=1.0))
     assert all(torch.equal(found[name].view(torch.int16), value.view(torch.int16)) for name, value in wanted.items())
@@ -157,6 +161,17 @@ def test_knobs_reach_the_solve(llama: Case) -> None:
 def test_knobs_out_of_range_are_refused_by_name(llama: Case, knob: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=f"{knob}"):
         llama.recipe(**{knob: value})
+
+
+@pytest.mark.parametrize(
+    ("knobs", "weights"), [({"lambda_skill": 0.0}, (1.0, 1.0)), ({}, (1.0, -0.5)), ({}, (0.0, 0.0))]
+)
+def test_a_closed_form_that_is_no_merge_is_refused_and_the_mixture_is_not(knobs: Any, weights: Any) -> None:
+    whole = {one.name: one.default for one in ALIGNMERGE.parameters} | knobs
+    assert ALIGNMERGE.check is not None
+    with pytest.raises(RecipeError, match=r"parameters\.start: .*start: mixture"):
+        ALIGNMERGE.check(weights, whole)
+    ALIGNMERGE.check(weights, whole | {"start": "mixture"})
 
 
 def test_a_hard_budget_without_a_strength_is_refused(llama: Case) -> None:

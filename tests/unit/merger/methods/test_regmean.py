@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from alignmerge.errors import RecipeError
+from alignmerge.merger.geometry.grams import shrunk
 from alignmerge.merger.methods import METHODS, Tile
-from alignmerge.merger.methods.regmean import Grams, shrunk
+from alignmerge.merger.methods.regmean import Grams
 
 REGMEAN = METHODS["regmean"]
 DEFAULTS = REGMEAN.knobs({})

@@ -1,0 +1,106 @@
+"""The start of a solve in closed form: the least sum of every teacher's quadratic distance, each in its own chart.
+
+    delta = argmin  lambda_align ||delta||^2_{A_0} + lambda_skill sum_k w_k ||delta - tau_k||^2_{A_k}
+          = (lambda_skill sum_k w_k tau_k A_k) (lambda_align A_0 + lambda_skill sum_k w_k A_k)^-1
+
+layer by layer. ||D||^2_A = tr(D A D^T), with A_0 the mean of x x^T over the layer's inputs x on alignment rows and A_k
+on those of expert k, is the mean squared change of the layer's outputs there: K-FAC's Fisher with its output factor
+left out. With one chart for all it would cancel and leave the plain mixture; with one for each teacher every one
+decides along the directions that its own rows use, so that experts and anchor get less into each other's way.
+
+The inputs are those of the merge itself, of the mixture first. They change with the layers before, so a second round
+measures them anew at the first one's result.
+
+Source: arXiv 2512.16245 for L_geo and L_align as quadratic forms; the closed form is that of Jin et al., arXiv
+2212.09849, equation 2, with the inputs of the merged model as in arXiv 2508.03121. The anchor on alignment rows as one
+of the teachers, the lambdas and the rounds are ours.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignmerge.errors import RecipeError
+from alignmerge.merger.geometry.gradients import merged_linears
+from alignmerge.merger.geometry.grams import input_grams, shrunk
+from alignmerge.merger.geometry.merit import Weights
+from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row
+
+ROUNDS = 2
+ROWS = 64  # of each teacher: some thousand tokens, more than a layer of a small model has inputs
+KEPT = 0.9  # of what lies beside the diagonal of A, as in arXiv 2212.09849
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """What the closed form knows of the models, one layer at a time.
+
+    sources: the experts' rows are marked by these names, in the order of the task vectors. anchor(name) is the layer
+    (d_out, d_in) in float32, task_vector(name, k) what expert k adds to it, weights(name) the experts' weights.
+    """
+
+    sources: Sequence[str]
+    anchor: Callable[[str], Tensor]
+    task_vector: Callable[[str, int], Tensor]
+    weights: Callable[[str], Sequence[float]]
+
+
+def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weights: Weights) -> dict[str, Tensor]:
+    """The merged linear layers by weight name, float32; `model`, which holds the mixture, holds them rounded after.
+
+    Takes ROUNDS forward passes over up to ROWS rows of each teacher, and holds a Gram matrix and two float32 copies of
+    every layer.
+
+    Raises:
+        RecipeError: an expert has no rows, or a layer's inputs are not finite or all zero.
+    """
+    groups = _rows(calibration, teachers, weights)
+    layers = merged_linears(model)
+    found: dict[str, Tensor] = {}
+    for _ in range(ROUNDS):
+        found = _round(model, groups, list(layers), teachers)
+        for name, module in layers.items():
+            module.weight.data.copy_(found[name])
+    return found
+
+
+def _rows(calibration: Calibration, teachers: Teachers, weights: Weights) -> list[tuple[int | None, float, list[Row]]]:
+    """For the anchor (None) and every expert: which it is, the lambda of its term, and its rows."""
+    groups: list[tuple[int | None, float, list[Row]]] = []
+    for index, source in enumerate((ALIGNMENT, *teachers.sources)):
+        rows = [row for row in calibration.rows if row.source == source][:ROWS]
+        if not rows and index > 0:
+            raise RecipeError(f"calibration: {source} has no rows to start from; set parameters.start: mixture")
+        strength = weights.skill if index else weights.align
+        if rows and strength > 0:
+            groups.append((index - 1 if index else None, strength, rows))
+    return groups
+
+
+def _round(
+    model: Any, groups: Sequence[tuple[int | None, float, list[Row]]], names: Sequence[str], teachers: Teachers
+) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    moves: dict[str, Tensor] = {}
+    for index, strength, rows in groups:
+        grams = input_grams(model, rows)
+        for name in names:
+            weight = strength * (1.0 if index is None else teachers.weights(name)[index])
+            gram = shrunk(grams[name], KEPT).mul_(weight)
+            if index is not None:
+                _add(moves, name, teachers.task_vector(name, index).double() @ gram)
+            _add(total, name, gram)
+    return {name: _solved(name, teachers.anchor(name), total.pop(name), moves.pop(name)) for name in names}
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name].add_(value) if name in sums else value.float()
+
+
+def _solved(name: str, anchor: Tensor, total: Tensor, moves: Tensor) -> Tensor:
+    if not bool(total.any()):
+        raise RecipeError(f"calibration: the inputs of {name} are zero in every model; set parameters.start: mixture")
+    return anchor + torch.linalg.solve(total.double(), moves.double(), left=False).float()
