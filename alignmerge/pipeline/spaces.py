@@ -38,14 +38,14 @@ def _log(name: str, low: float, high: float, *, integer: bool = False) -> Axis:
 
 
 def _idle_solve(knobs: Mapping[str, Any]) -> frozenset[str]:
-    """The axes of alignmerge without effect where there is no descent, no budget or no restoration."""
+    """The axes of alignmerge without effect where there is no descent, no budget, no restoration or no closed form."""
     pulls = knobs["lambda_align"] + knobs["lambda_skill"] + knobs["lambda_bud"] > 0
     descends = knobs["descent_steps"] > 0 and knobs["radius"] > 0 and pulls
     restores = knobs["steps"] > 0 and knobs["lambda_bud"] > 0
     idle: set[str] = set()
     if not descends:
         idle |= {"radius", "alignment_share"}
-    if not descends and not restores:
+    if not descends and not restores and knobs["start"] == "mixture":
         idle |= {"lambda_align", "lambda_skill"}
     if knobs["lambda_bud"] == 0 or (not descends and not restores and knobs["budget_form"] == "soft"):
         idle |= {"budget"}

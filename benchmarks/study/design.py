@@ -100,13 +100,13 @@ METHODS = {
         Method("layerwise", "layerwise", {"start": (0.0, 0.3, 0.6), "end": (1.0, 0.7, 0.4, 0.0)}),
         # As it comes: its knobs were set on validation items of seed 0 while it was made, in more than 12 looks, so
         # evaluations here would say nothing about effort. Fine-tuning has its rows, passes and share of alignment
-        # rows, and is tuned over how far a step goes. The frontier sweeps both.
+        # rows, and mixture, and is tuned over how far a step goes. The frontier sweeps both.
         Method("alignmerge", "alignmerge", {}),
         Method(
             "repair_finetune",
             "repair_finetune",
             {"learning_rate": (2e-5, 5e-5, 1e-4, 2e-4)},
-            fixed={"steps": 100, "batch_rows": 22, "alignment_share": 0.45},
+            fixed={"scale": 0.7, "steps": 100, "batch_rows": 22, "alignment_share": 0.45},
             baseline=False,
         ),
     )
@@ -156,11 +156,13 @@ CONTROLS = {
             )
             for name in ("identity", "fisher", "kfac")
         ),
+        Control("from_mixture", "alignmerge", {"start": "mixture"}, "the same solve from the plain mixture"),
+        Control("start_alone", "alignmerge", {"descent_steps": 0, "steps": 0}, "the closed form alone, no gradient"),
         Control(
             "sharp_skills",
             "alignmerge",
-            {"residual": "sharp", "radius": 1e-4},
-            "skill rows by the answer itself; beside alignmerge.7",
+            {"start": "mixture", "residual": "sharp", "radius": 1e-4},
+            "from the mixture, skill rows by the answer itself; beside from_mixture.7",
         ),
         Control("likelihood_residual", "alignmerge", {"residual": "likelihood"}, "the one answer, no distributions"),
         Control(
@@ -208,19 +210,17 @@ def _grid(fixed: Mapping[str, Any] | None = None, **axes: tuple[Any, ...]) -> tu
     return tuple({**(fixed or {}), **dict(zip(axes, values, strict=True))} for values in product(*axes.values()))
 
 
-# All three start from the same mixture and are swept over how long they go and how far a step goes, AlignMerge over its
-# stop level too, the budget. It and fine-tuning have as many points: the best of more would be better by chance.
+# Fine-tuning starts from the mixture; AlignMerge and distillation from the closed form, which takes no more items and
+# no gradient, and AlignMerge once more from the mixture. All are swept over how long they go and how far a step goes,
+# AlignMerge over its stop level too, the budget. They have as many points: the best of more would be better by chance.
 TUNED_SCALE = {"scale": 0.7}
 STEPS = (50, 100)
+SWEPT: Mapping[str, tuple[Any, ...]] = {"radius": (3e-5, 1e-4), "budget": (0.05, 0.15), "descent_steps": STEPS}
 FAMILIES = {
     one.name: one
     for one in (
-        Family(
-            "alignmerge",
-            "alignmerge",
-            _grid(TUNED_SCALE, radius=(3e-5, 1e-4), budget=(0.05, 0.15), descent_steps=STEPS),
-            of="alignmerge",
-        ),
+        Family("alignmerge", "alignmerge", _grid(TUNED_SCALE, **SWEPT), of="alignmerge"),
+        Family("from_mixture", "alignmerge", _grid({**TUNED_SCALE, "start": "mixture"}, **SWEPT), of="alignmerge"),
         Family(
             "distillation",
             "alignmerge",

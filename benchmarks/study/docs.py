@@ -193,10 +193,8 @@ def _tuning(tuned: Mapping[str, Any]) -> list[str]:
         if "anchor" not in part:
             continue
         rows = [row for label, entry in part["methods"].items() for row in _tuned(label, entry)]
-        missing = [
-            name for name, one in METHODS.items() if setting not in one.undefined and name not in part["methods"]
-        ]
-        rows += [[label, "not tuned yet", "0", *[tables.NONE] * 4] for label in missing]
+        for label in (name for name, one in METHODS.items() if not one.axes and name not in part["methods"]):
+            rows.append([label, "not tuned here", "0", "its defaults", *[tables.NONE] * 3])
         words = (
             f"Setting {setting}: seed {part['on']['seed']}, set {part['on']['set']}, {part['items']} validation items "
             f"per suite. The anchor: refusal {number(part['anchor']['refusal'])}, "

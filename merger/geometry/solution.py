@@ -18,7 +18,7 @@ from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights
 from alignmerge.merger.geometry.residuals import Kind
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration
-from alignmerge.merger.geometry.start import Teachers, closed_form
+from alignmerge.merger.geometry.start import Teachers, closed_form, unfit
 from alignmerge.merger.geometry.trust import Trust
 from alignmerge.merger.geometry.validity import Chosen, Ladder, NoBudget, candidates, choose
 from alignmerge.merger.reference import tensor_digest
@@ -113,6 +113,7 @@ def solve(
         "damping": None if knobs.metric == "identity" else knobs.damping,
         "threads": knobs.threads,
         "device": model.device.type,
+        "start": work.begun,
         "functional": {"name": chosen.record.get("functional"), "before": work.before, "after": after},
         "validity": dict(chosen.record),
         "budget": work.budget.to_json(),
@@ -179,6 +180,7 @@ class _Work:
     ) -> None:
         self._model, self._start, self._calibration, self._knobs = model, mixture, calibration, knobs
         self._teachers = teachers
+        self.begun: dict[str, str | None] = {"from": "mixture", "why": None}
         functional = chosen.functional
         strength = knobs.weights.bud if functional is not None else 0.0
         limit = _limit(knobs, functional)
@@ -223,23 +225,28 @@ class _Work:
         """
         terms = self._merit.terms(self._model, 0.0)
         lines: list[dict[str, Any]] = [{"phase": "mixture", **terms.to_json()}]
+        layers = merged_linears(self._model)
         if self._knobs.start == "mixture":
             return lines, terms
         if self._teachers is None:
             raise ValueError("a start in closed form needs the teachers")
-        layers = merged_linears(self._model)
-        before = self._start
+        if reason := unfit(list(layers), self._teachers, self._knobs.weights):
+            return lines, self._from_mixture(reason, terms)
         found = closed_form(self._model, self._calibration, self._teachers, self._knobs.weights)
         then = self._merit.terms(self._model, 0.0)
         good = then.merit <= terms.merit
         lines.append({"phase": "start", **then.to_json(), "kept": int(good)})
         if good:
-            self._start, terms = {**before, **found}, then
-        else:
-            say("start: the closed form has a larger merit than the mixture, so the solve starts from the mixture")
-            for name, module in layers.items():
-                module.weight.data.copy_(before[name])
-        return lines, terms
+            self._start, self.begun = {**self._start, **found}, {"from": "closed-form", "why": None}
+            return lines, then
+        for name, module in layers.items():
+            module.weight.data.copy_(self._start[name])
+        return lines, self._from_mixture("the closed form has a larger merit", terms)
+
+    def _from_mixture(self, reason: str, terms: Terms) -> Terms:
+        say(f"start: {reason}, so the solve starts from the mixture")
+        self.begun = {"from": "mixture", "why": reason}
+        return terms
 
 
 def _settings(knobs: Knobs) -> dict[str, Any]:

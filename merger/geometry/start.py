@@ -48,6 +48,18 @@ class Teachers:
     weights: Callable[[str], Sequence[float]]
 
 
+def unfit(names: Sequence[str], teachers: Teachers, weights: Weights) -> str:
+    """Why the closed form is no merge of these experts; empty where it is one."""
+    if weights.skill == 0:
+        return "without lambda_skill the closed form is the anchor itself"
+    every = [teachers.weights(name) for name in names]
+    if any(min(one) < 0 for one in every):
+        return "with a weight below 0 the closed form may be no minimum"
+    return (
+        "" if all(max(one) > 0 for one in every) else "no expert has a weight, so the closed form is the anchor itself"
+    )
+
+
 def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weights: Weights) -> dict[str, Tensor]:
     """The merged linear layers by weight name, float32; `model`, which holds the mixture, holds them rounded after.
 

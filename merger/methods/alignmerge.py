@@ -71,24 +71,16 @@ def _teachers(view: View) -> "Teachers":
 
     return Teachers(
         sources=[f"expert {one.name}" for one in view.experts],
-        anchor=lambda name: view.tile(name).anchor,
-        task_vector=lambda name, index: view.tile(name).task_vector(index),
-        weights=lambda name: view.tile(name).weights,
+        anchor=view.anchor.read,
+        task_vector=lambda name, index: view.experts[index].read(name) - view.references[index].read(name),
+        weights=lambda name: view.tiles(name).weights,
     )
 
 
 def check(weights: Sequence[float], knobs: Knobs) -> None:
-    """Raise RecipeError for a hard budget without a strength, or a closed form that is no merge."""
+    """Raise RecipeError for a hard budget without a strength: nothing would keep it."""
     if knobs["budget_form"] == "hard" and knobs["lambda_bud"] == 0:
         raise RecipeError("parameters.lambda_bud: 0 switches the budget off; a hard one needs a strength above 0")
-    if knobs["start"] == "closed-form" and knobs["lambda_skill"] == 0:
-        raise RecipeError(
-            "parameters.start: without lambda_skill the closed form is the anchor itself; set start: mixture"
-        )
-    if knobs["start"] == "closed-form" and (min(weights) < 0 or max(weights) == 0):
-        raise RecipeError(
-            "parameters.start: the closed form needs weights of at least 0, not all of them 0; set start: mixture"
-        )
 
 
 def _knobs(knobs: Knobs, seed: int) -> Any:

@@ -39,7 +39,7 @@ def test_a_family_is_merged_gated_and_blamed(family: str, tmp_path: Path, empty_
     aqi = account["validity"]["tried"][0]
     assert aqi["name"] == "aqi" and len(aqi["values"]) == 3  # its states were read in three models
     assert account["rows"] >= 20 and account["skill_validation_rows"] > 0
-    assert [line["phase"] for line in account["trace"]["steps"]][:2] == ["mixture", "descent"]
+    assert [line["phase"] for line in account["trace"]["steps"]][:3] == ["mixture", "start", "descent"]
     few = ("--items", "2", "--points", "2", "--json")
     blame = json.loads(run("blame", source, "--merge", tmp_path / "out", *few).stdout)
     assert blame["finite"]["finite_drift"] > 0

@@ -189,7 +189,7 @@ def test_alignmerge_merges_and_its_digest_does_not_depend_on_threads(
         digests.append(json.loads(made.stdout)["manifest"])
     assert digests[0] == digests[1]
     account = json.loads((tmp_path / "out1" / "merge.json").read_text())["account"]
-    assert [line["phase"] for line in account["trace"]["steps"]] == ["mixture", "descent", "restore"]
+    assert [line["phase"] for line in account["trace"]["steps"]] == ["mixture", "start", "descent", "restore"]
     assert account["skill_validation_rows"] == 4
 
 

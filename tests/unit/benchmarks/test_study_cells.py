@@ -93,10 +93,11 @@ def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_
     tuned = as_they_come()
     found = {
         name: [job.recipe.parameters for job in jobs.frontier(tuned, "main", [0], [name])]
-        for name in ("alignmerge", "distillation", "repair_finetune")
+        for name in ("alignmerge", "from_mixture", "distillation", "repair_finetune")
     }
-    axes = {"alignmerge": ("radius", "budget"), "distillation": ("radius",), "repair_finetune": ("learning_rate",)}
-    steps = {"alignmerge": "descent_steps", "distillation": "descent_steps", "repair_finetune": "steps"}
+    axes = {name: ("radius", "budget") for name in ("alignmerge", "from_mixture")}
+    axes |= {"distillation": ("radius",), "repair_finetune": ("learning_rate",)}
+    steps = dict.fromkeys(found, "descent_steps") | {"repair_finetune": "steps"}
     lengths = {name: sorted(one[steps[name]] for one in points) for name, points in found.items()}
     assert len({tuple(one) for one in lengths.values()}) == 1 and sum(lengths["alignmerge"]) == 600
     for name, points in found.items():

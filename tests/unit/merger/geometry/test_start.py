@@ -1,6 +1,7 @@
 """The closed-form start: a dense float64 oracle, what it is when teachers agree, and when it is not taken."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alignmerge.errors import RecipeError
-from alignmerge.merger.geometry import solution, start
+from alignmerge.merger.geometry import descent, solution, solver, start
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.grams import RIDGE
 from alignmerge.merger.geometry.merit import Weights
@@ -112,29 +113,48 @@ def test_one_expert_without_alignment_is_that_expert(given: Problem) -> None:
         torch.testing.assert_close(value, known.anchor(name) + known.task_vector(name, 0), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("weights", "skill", "reason"),
+    [
+        ((1.0, 1.0), 0.0, "without lambda_skill"),
+        ((1.0, -0.5), 1.0, "below 0"),
+        ((0.0, 0.0), 1.0, "no expert has a weight"),
+    ],
+)
+def test_where_it_would_be_no_merge_the_solve_says_so_and_starts_from_the_mixture(
+    given: Problem,
+    weights: tuple[float, ...],
+    skill: float,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = solved(given, "closed-form", weights, replace(EVEN, skill=skill))
+    assert reason in capsys.readouterr().err and reason in found.account["start"]["why"]
+    assert [line["phase"] for line in found.account["trace"]["steps"]] == ["mixture"]
+    assert all(torch.equal(found.weights[name], value) for name, value in given.start.items())
+
+
 def test_an_expert_without_rows_is_named(given: Problem) -> None:
     rows = tuple(row for row in given.calibration.rows if row.source != EXPERTS[1])
     with pytest.raises(RecipeError, match=f"{EXPERTS[1]} has no rows.*start: mixture"):
         start.closed_form(given.model(), Calibration(rows, (), 0), teachers(given), EVEN)
 
 
-def knobs(kind: str) -> solution.Knobs:
-    from alignmerge.merger.geometry import descent, solver
-
-    down = descent.Settings(EVEN, steps=0)
-    return solution.Knobs(EVEN, down, solver.Settings(EVEN, steps=0), start=kind, threads=1)
-
-
-def solved(given: Problem, kind: str) -> solution.Solution:
+def solved(
+    given: Problem, kind: str, weights: Sequence[float] = (1.0, 1.0), lambdas: Weights = EVEN
+) -> solution.Solution:
+    still = descent.Settings(lambdas, steps=0), solver.Settings(lambdas, steps=0)
+    knobs = solution.Knobs(lambdas, *still, start=kind, threads=1)
     ladder = Ladder(lambda share: None)
     return solution.solve(
-        given.model, given.start, given.calibration, knobs(kind), ladder, None, teachers=teachers(given)
+        given.model, given.start, given.calibration, knobs, ladder, None, teachers=teachers(given, weights)
     )
 
 
 def test_the_solve_starts_from_it_where_held_out_rows_agree(given: Problem) -> None:
     lines = solved(given, "closed-form").account["trace"]["steps"]
     assert [line["phase"] for line in lines] == ["mixture", "start"] and lines[1]["kept"] == 1
+    assert solved(given, "closed-form").account["start"] == {"from": "closed-form", "why": None}
     assert lines[1]["merit"] < lines[0]["merit"] and lines[1]["geo"] == 0.0
     wanted = start.closed_form(given.model(), given.calibration, teachers(given), EVEN)
     found = solved(given, "closed-form").weights

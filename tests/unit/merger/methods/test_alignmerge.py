@@ -163,17 +163,6 @@ def test_knobs_out_of_range_are_refused_by_name(llama: Case, knob: str, value: A
         llama.recipe(**{knob: value})
 
 
-@pytest.mark.parametrize(
-    ("knobs", "weights"), [({"lambda_skill": 0.0}, (1.0, 1.0)), ({}, (1.0, -0.5)), ({}, (0.0, 0.0))]
-)
-def test_a_closed_form_that_is_no_merge_is_refused_and_the_mixture_is_not(knobs: Any, weights: Any) -> None:
-    whole = {one.name: one.default for one in ALIGNMERGE.parameters} | knobs
-    assert ALIGNMERGE.check is not None
-    with pytest.raises(RecipeError, match=r"parameters\.start: .*start: mixture"):
-        ALIGNMERGE.check(weights, whole)
-    ALIGNMERGE.check(weights, whole | {"start": "mixture"})
-
-
 def test_a_hard_budget_without_a_strength_is_refused(llama: Case) -> None:
     with pytest.raises(RecipeError, match=r"parameters\.lambda_bud"):
         llama.recipe(budget_form="hard", lambda_bud=0.0)
