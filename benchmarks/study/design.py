@@ -99,8 +99,8 @@ METHODS = {
         Method("resta", "resta", {"gamma": (0.5, 0.25, 1.0, 1.5), "drop": (0.0, 0.3, 0.7)}),
         Method("layerwise", "layerwise", {"start": (0.0, 0.3, 0.6), "end": (1.0, 0.7, 0.4, 0.0)}),
         # As it comes: its knobs were set on validation items of seed 0 while it was made, in more than 12 looks, so
-        # evaluations here would say nothing about effort. Fine-tuning has its rows, passes and share of alignment
-        # rows, and mixture, and is tuned over how far a step goes. The frontier sweeps both.
+        # evaluations here would say nothing about effort. Fine-tuning has its rows, passes, share of
+        # alignment rows and mixture, and is tuned over how far a step goes. The frontier sweeps both.
         Method("alignmerge", "alignmerge", {}),
         Method(
             "repair_finetune",

@@ -1,6 +1,6 @@
-"""The descent of AlignMerge: many cheap steps from the mixture towards the least of its objective.
+"""The descent of AlignMerge: many cheap steps from its start towards the least of its objective.
 
-Objective, over the weights of the merged linear layers, d = delta - delta_0 the move from the experts' mixture:
+Objective, over the weights of the merged linear layers, d = delta - delta_0 the move from the start (see start.py):
 
     L = lambda_geo ||d||_M^2 + lambda_align mean_align r^2 + lambda_skill mean_skill r^2 + budget
 
@@ -96,7 +96,7 @@ class Descent:
         self._pad, self._passes = calibration.pad, 0
 
     def run(self, terms: Terms, bar: Track) -> tuple[list[dict[str, Any]], Terms]:
-        """One line per stretch, and the terms of what was kept; `terms` are the mixture's.
+        """One line per stretch, and the terms of what was kept; `terms` are the start's.
 
         A line holds the terms at the end of its stretch (of one that ended outside the trust region: those before it),
         `kept` (1, or 0 where it was taken back), the `radius` factor, `kl`, how far it went from the last kept merge

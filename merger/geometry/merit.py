@@ -2,7 +2,7 @@
 
 merit = lambda_geo L_geo + lambda_align L_align + lambda_skill L_skill + lambda_bud L_bud
 
-L_geo     ||delta - delta_0||_M^2, the squared distance from the experts' mixture in the chart M
+L_geo     ||delta - delta_0||_M^2, the squared distance from where the descent began, in the chart M
 L_align   mean r^2 of held-out rows with the anchor's own answers (see residuals.py)
 L_skill   mean over experts of the mean r^2 of held-out rows with that expert's own answers in its domain
 L_bud     max(0, gap - budget)^2 of the alignment functional
@@ -70,7 +70,7 @@ class Merit:
         self._kind, self._pad, self._chunk = kind, pad, chunk
 
     def terms(self, model: Any, geo: float) -> Terms:
-        """The terms of `model`, which lies `geo` away from the mixture.
+        """The terms of `model`, which lies `geo` away from the start.
 
         Raises:
             RecipeError: a term is not a finite number: the solve has broken a weight.

@@ -30,10 +30,10 @@ class Knobs:
     """Settings of the solve, of its budget and of its chart.
 
     start: "closed-form" (see start.py) or "mixture", for what the solve moves from. trust: nats per token that one
-    stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or
-    "kfac", the last two estimated at the mixture on skill rows. damping:
-    relative to the mean eigenvalue. threads: CPU threads of the solve, fixed because the order of sums, and so the last
-    digit, depends on their number; the result is then the same wherever the recipe runs on the same platform.
+    stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or "kfac", the last two estimated at the
+    start on skill rows. damping: relative to the mean eigenvalue. threads: CPU threads of the solve, fixed because the
+    order of sums, and so the last digit, depends on their number; the result is then the same wherever the recipe runs
+    on the same platform.
     """
 
     weights: Weights

@@ -71,9 +71,9 @@ def row_system(kernel: Tensor, residuals: Tensor, weights: Tensor, moved: Tensor
 class Solver:
     """Moves a model's linear layers, in place, until the budget holds.
 
-    `start` holds the mixture's weights in float32 and `weights` the present ones, which are changed; the model, which
-    may be in bfloat16, gets a rounded copy after each step, so small steps add up. `chart` is the metric of moves.
-    `budget` may come from a descent; it sees the gap after each step.
+    `start` holds the weights that the descent began with in float32 and `weights` the present ones, which are changed;
+    the model, which may be in bfloat16, gets a rounded copy after each step, so small steps add up. `chart` is the
+    metric of moves. `budget` may come from a descent; it sees the gap after each step.
     """
 
     def __init__(

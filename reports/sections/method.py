@@ -11,7 +11,7 @@ from alignmerge.reports.model import ReportInput
 from alignmerge.reports.sections.section import Section, has_merges
 
 TERMS = (
-    ("geo", "L_geo: distance from the mixture of the experts"),
+    ("geo", "L_geo: distance from where the descent began"),
     ("align", "L_align: loss of the anchor's own answers"),
     ("bud", "L_bud: excess over the soft alignment budget"),
     ("skill", "Beside them: loss of the experts' own answers"),
