@@ -80,7 +80,7 @@ def found(part: Part) -> list[Claim]:
         _lower(part, "fewer budget violations than {}", part.merges, EVERY, _violations, _has_rates),
         _lower(part, "fewer violations of budgets than {} as they come", as_it_comes, DEFAULT, _violations, _has_rates),
         _frontier(part),
-        _as_tuned(part),
+        _untuned(part),
     ]
 
 
@@ -220,8 +220,8 @@ def _frontier(part: Part) -> Claim:
     return Claim(statement, less.low > 0, have, wanted, words)
 
 
-def _as_tuned(part: Part) -> Claim:
-    """Beside the claim on the frontier, which is the one that counts: ours as it comes, the control as tuned."""
+def _untuned(part: Part) -> Claim:
+    """Beside the claim on the frontier, which is the one that counts: AlignMerge less fine-tuning that nobody tuned."""
     ours, other = _ours(part), part.merges.get(CONTROL, {})
     harmful = tables.pooled_terms(part.anchor, list(SETS), HARMFUL)
     columns = {"mean skill": SKILL, "test-only refusal": harmful}
@@ -230,5 +230,5 @@ def _as_tuned(part: Part) -> Claim:
     known = {name: one for name, one in found.items() if one is not None}
     have = sum(_count(cells, EVERY, lambda one: _is_scored(one, SKILL)) for cells in (ours, other))
     words = ", ".join(f"{name} {interval(one)}" for name, one in known.items()) or tables.NONE
-    statement = f"AlignMerge as it comes less {CONTROL} as tuned"
+    statement = f"AlignMerge less {CONTROL} at its default knobs, not tuned"
     return Claim(statement, True if known else None, have, 2 * len(EVERY), words, claimed=False)

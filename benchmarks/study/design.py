@@ -98,15 +98,14 @@ METHODS = {
         Method("dare_ties", "dare_ties", {"density": (0.8, 0.5, 0.2, 0.1), "scale": (1.0, 0.5, 1.5)}),
         Method("resta", "resta", {"gamma": (0.5, 0.25, 1.0, 1.5), "drop": (0.0, 0.3, 0.7)}),
         Method("layerwise", "layerwise", {"start": (0.0, 0.3, 0.6), "end": (1.0, 0.7, 0.4, 0.0)}),
-        # As it comes: its knobs were set on validation items of seed 0 while it was made, in more than 12 looks, so
-        # evaluations here would say nothing about effort. Fine-tuning has its rows, passes, share of
-        # alignment rows and mixture, and is tuned over how far a step goes. The frontier sweeps both.
+        # As they come: their knobs were set on validation items of seed 0 while the method was made, in more than 12
+        # looks, so more evaluations here would say nothing about tuning effort. The frontier sweeps both.
         Method("alignmerge", "alignmerge", {}),
         Method(
             "repair_finetune",
             "repair_finetune",
-            {"learning_rate": (2e-5, 5e-5, 1e-4, 2e-4)},
-            fixed={"scale": 0.7, "steps": 100, "batch_rows": 22, "alignment_share": 0.45},
+            {},
+            fixed={"steps": 100, "batch_rows": 22, "alignment_share": 0.45},  # the rows and passes of alignmerge
             baseline=False,
         ),
     )
@@ -163,6 +162,12 @@ CONTROLS = {
             "alignmerge",
             {"start": "mixture", "residual": "sharp", "radius": 1e-4},
             "from the mixture, skill rows by the answer itself; beside from_mixture.7",
+        ),
+        Control(
+            "nearly_finetuned",
+            "alignmerge",
+            {**DISTILLATION, "residual": "sharp", "radius": 1e-4},
+            "as near to fine-tuning as the knobs go, from the closed form: no pull, no budget, no way back",
         ),
         Control("likelihood_residual", "alignmerge", {"residual": "likelihood"}, "the one answer, no distributions"),
         Control(

@@ -43,9 +43,10 @@ CHOICE = (
 )
 
 EFFORT = (
-    "Effort was not equal. The methods listed below had at most 12 evaluations each, fine-tuning four of them, of its "
-    "learning rate: its rows, steps and share of alignment rows are AlignMerge's. AlignMerge had none here: its "
-    "defaults were set while it was made, on validation items of seed 0, in more than 12 looks."
+    "Effort was not equal. The baselines had at most 12 evaluations each, listed below. AlignMerge's defaults were set "
+    "while it was made, on validation items of seed 0, in more than 12 looks. repair_finetune was "
+    "not tuned: it has the rows, the steps and the alignment share that AlignMerge's defaults have, else its own. So "
+    "the tables flatter AlignMerge beside it; the frontier is where both are to be swept over as many points."
 )
 
 
@@ -194,7 +195,8 @@ def _tuning(tuned: Mapping[str, Any]) -> list[str]:
             continue
         rows = [row for label, entry in part["methods"].items() for row in _tuned(label, entry)]
         for label in (name for name, one in METHODS.items() if not one.axes and name not in part["methods"]):
-            rows.append([label, "not tuned here", "0", "its defaults", *[tables.NONE] * 3])
+            knobs = ", ".join(f"{key} {value}" for key, value in METHODS[label].fixed.items()) or "its defaults"
+            rows.append([label, "not tuned here", "0", knobs, *[tables.NONE] * 3])
         words = (
             f"Setting {setting}: seed {part['on']['seed']}, set {part['on']['set']}, {part['items']} validation items "
             f"per suite. The anchor: refusal {number(part['anchor']['refusal'])}, "

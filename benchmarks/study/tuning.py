@@ -118,15 +118,10 @@ class Tuned:
         found = self.value["settings"].get(setting, {}).get("methods", {}).get(label, {})
         return [Evaluation(**one) for one in found.get("evaluations", [])]
 
-    def keep(
-        self, setting: str, method: Method, found: Sequence[Evaluation], made: Mapping[str, Any] | None = None
-    ) -> None:
-        """Store the evaluations, where they were `made` (None: as before), and the choice once all points are there."""
+    def keep(self, setting: str, method: Method, found: Sequence[Evaluation]) -> None:
+        """Store the evaluations, and the choice once all points are there."""
         points = method.points()
         entry: dict[str, Any] = {"method": method.method, "evaluations": [asdict(one) for one in found]}
-        made = made or self.setting(setting)["methods"].get(method.label, {}).get("made")
-        if made:
-            entry["made"] = dict(made)
         if [dict(one.parameters) for one in found] == points:
             entry["chosen"] = dict(best(found).parameters)
         self.setting(setting)["methods"][method.label] = entry
@@ -152,7 +147,7 @@ def tune_setting(study: Study, tuned: Tuned, setting: str, labels: Sequence[str]
         bench.use(study.anchor())
         anchor = _rates(outcomes(study.anchor(), study.plan))
         part = tuned.setting(setting)
-        part |= {"on": TUNED_ON, "items": study.plan.limit, "anchor": anchor} | part
+        part |= {"on": TUNED_ON, "items": study.plan.limit, "anchor": anchor, "made": study.made()}
         asked = Asked(study, bench)
         for method in chosen:
             _tune_method(study, tuned, setting, method, asked, skills, anchor)
@@ -176,7 +171,7 @@ def _tune_method(
 
     def told(one: Evaluation) -> None:
         found.append(one)
-        tuned.keep(setting, method, found, study.made())
+        tuned.keep(setting, method, found)
         rates = f"skill {one.skill:.3f}  refusal {one.refusal:.3f}  over-refusal {one.over_refusal:.3f}"
         say(f"{setting} {method.label} {dict(one.parameters)}: {rates}  score {one.score:.3f}")
 

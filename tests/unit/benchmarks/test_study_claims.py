@@ -59,7 +59,7 @@ def said(all_cells: list[Cell]) -> dict[str, str]:
     part = Part.of("main", all_cells, list(METHODS))
     assert part is not None
     verdicts = {one.statement: one.verdict for one in found(part)}
-    [beside] = [name for name in verdicts if name.startswith("AlignMerge as it comes less repair_finetune as tuned")]
+    [beside] = [name for name in verdicts if name.startswith("AlignMerge less repair_finetune at its default knobs")]
     assert verdicts.pop(beside) in ("no claim, numbers alone", "not measured")
     return verdicts
 
@@ -206,10 +206,10 @@ def test_a_frontier_counts_points_that_over_refuse_and_says_what_is_left_without
     assert "**not met**" in row and row.rstrip("| ").endswith("than the anchor: none of one side")
 
 
-def test_beside_fine_tuning_as_it_was_tuned_there_are_numbers_and_no_claim() -> None:
+def test_beside_fine_tuning_that_was_not_tuned_there_are_numbers_and_no_claim() -> None:
     part = Part.of("main", [one for one in complete() if one.kind != "frontier"], list(METHODS))
     assert part is not None
-    row = next(line for line in claims(part) if "repair_finetune as tuned" in line)
+    row = next(line for line in claims(part) if "default knobs, not tuned" in line)
     assert "| no claim, numbers alone | 18 of 18 | mean skill +0.600" in row and "test-only refusal +0.6" in row
 
 
