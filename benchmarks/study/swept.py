@@ -94,8 +94,8 @@ def against_the_best(part: Part) -> list[str]:
     """AlignMerge's points, and controls of other rows or residuals, less fine-tuning's most skilled point."""
     name = next(one for one in TUNERS if one != OURS)
     kept = [(cells, one) for cells, one in zip(points(part, name), *same_seeds([points(part, name)]), strict=True)]
-    found = {label: cells for label, cells in part.points.items() if label.partition(".")[0] == OURS}
-    found |= {label: cells for label, cells in part.others.items() if _is_tuner(cells)}
+    found = {label: cells for label, cells in part.points.items() if _made_by(cells, OURS)}
+    found |= {label: cells for label, cells in part.others.items() if _made_by(cells, *TUNERS)}
     if not any(one for _, one in kept) or not found:
         return []
     skill = [tables.mean([tables.skill_of(cell, CONTROL_SET) for cell in one.values()]) or 0.0 for _, one in kept]
@@ -113,8 +113,10 @@ def against_the_best(part: Part) -> list[str]:
 def effort(part: Part) -> list[str]:
     """What AlignMerge and fine-tuning reach with how many items and gradient passes, on the controls' set."""
     found: dict[str, Cells] = {name: _on_set(part.merges.get(name, {})) for name in TUNERS}
-    found |= {name: cells for name, cells in part.others.items() if _is_tuner(cells) and _varies(cells, found[OURS])}
-    found |= {name: cells for name, cells in part.points.items() if name.partition(".")[0] in TUNERS}
+    found |= {
+        name: cells for name, cells in part.others.items() if _made_by(cells, *TUNERS) and _varies(cells, found[OURS])
+    }
+    found |= {name: cells for name, cells in part.points.items() if _made_by(cells, *TUNERS)}
     rows = [_effort(name, cells) for name, cells in found.items() if cells]
     if not rows:
         return []
@@ -130,8 +132,8 @@ def _on_set(cells: Cells) -> Cells:
     return {key: one for key, one in cells.items() if key[1] == CONTROL_SET}
 
 
-def _is_tuner(cells: Cells) -> bool:
-    return all(one.recipe is not None and one.recipe["method"] in TUNERS for one in cells.values())
+def _made_by(cells: Cells, *methods: str) -> bool:
+    return all(one.recipe is not None and one.recipe["method"] in methods for one in cells.values())
 
 
 def _varies(cells: Cells, ours: Cells) -> bool:
