@@ -115,4 +115,5 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
 def _solved(name: str, anchor: Tensor, total: Tensor, moves: Tensor) -> Tensor:
     if not bool(total.any()):
         raise RecipeError(f"calibration: the inputs of {name} are zero in every model; set parameters.start: mixture")
-    return anchor + torch.linalg.solve(total.double(), moves.double(), left=False).float()
+    delta: Tensor = torch.linalg.solve(total.double(), moves.double(), left=False)
+    return anchor + delta.float()
