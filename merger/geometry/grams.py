@@ -42,7 +42,7 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
                 sums[name] = sums[name].add_(product) if name in sums else product
             tokens += int(real.sum())
             bar.advance(len(real))
-    grams = {name: (value / tokens).float() for name, value in sums.items()}
+    grams = {name: (sums.pop(name) / tokens).float() for name in list(sums)}
     for name, value in grams.items():
         if not bool(value.isfinite().all()):
             raise RecipeError(f"calibration: the inputs of {name} are not finite")
