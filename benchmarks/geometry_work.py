@@ -14,7 +14,7 @@ from alignmerge.merger.geometry.chart import chart_bytes
 
 HALF, SINGLE = 2, 4  # bytes of a bfloat16 and of a float32
 COPIES = 5  # float32 copies of the linear layers that a descent holds beside the mixture's
-# Bytes per weight that one descent step reads and writes beside its pass: gradient to float32 (8), pull to the mixture
+# Bytes per weight that one descent step reads and writes beside its pass: gradient to float32 (8), pull to the start
 # (24), clipping (12), AdamW (28), the model's rounded copy (6).
 WALKED = 78
 

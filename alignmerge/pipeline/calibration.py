@@ -200,7 +200,12 @@ class Collector:
             return Gathered(self._kept[ALIGNMENT], experts, calibration.digest, self._again, where), digest
 
         def load(tensors: Mapping[str, Any]) -> Any:
-            return build_model(anchor.config, tensors, dtype)
+            kind = getattr(torch, dtype)  # a model moves in the solve: it must not share the mixture's memory
+            own = {
+                name: value.to(kind, copy=True) if value.is_floating_point() else value
+                for name, value in tensors.items()
+            }
+            return build_model(anchor.config, own, dtype)
 
         steps = ladder(self._recipe, anchor, dtype)
         pairs = [[[row.prompt for row in pair] for pair in part] for part in (self._pairs, self._fitting)]

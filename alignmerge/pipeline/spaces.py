@@ -42,7 +42,7 @@ def _idle_solve(knobs: Mapping[str, Any]) -> frozenset[str]:
     pulls = knobs["lambda_align"] + knobs["lambda_skill"] + knobs["lambda_bud"] > 0
     descends = knobs["descent_steps"] > 0 and knobs["radius"] > 0 and pulls
     restores = knobs["steps"] > 0 and knobs["lambda_bud"] > 0
-    idle: set[str] = set()
+    idle: set[str] = set() if knobs["start"] == "mixture" else {"scale"}  # next to no effect beside a closed form
     if not descends:
         idle |= {"radius", "alignment_share"}
     if not descends and not restores and knobs["start"] == "mixture":

@@ -138,17 +138,18 @@ def _part(share: int) -> dict[str, int]:
     return {name: CALIBRATION[name] // share for name in learnt}
 
 
+NO_SKILL = {"start": "mixture", "lambda_skill": 0.0}  # the closed form would be the anchor itself
 DISTILLATION = {"lambda_geo": 0.0, "lambda_bud": 0.0, "steps": 0, "stretches": 1}
 CONTROLS = {
     one.label: one
     for one in (
         Control("soup_norm_matched", "task_arithmetic", {"scale": 1.0}, "as far, no geometry", None, {}, "alignmerge"),
-        Control("one_shot", "alignmerge", {"descent_steps": 0, "steps": 1}, "one linear step, no second look"),
-        Control("shield_only", "alignmerge", {"lambda_skill": 0.0, "lambda_bud": 0.0}, "L_align without L_bud, skills"),
-        Control("no_skill_rows", "alignmerge", {"lambda_skill": 0.0}, "alignment alone"),
+        Control("one_shot", "alignmerge", {"start": "mixture", "descent_steps": 0, "steps": 1}, "one linear step"),
+        Control("shield_only", "alignmerge", {**NO_SKILL, "lambda_bud": 0.0}, "L_align alone, from the mixture"),
+        Control("no_skill_rows", "alignmerge", NO_SKILL, "alignment alone, from the mixture"),
         Control("no_alignment_rows", "alignmerge", {"lambda_align": 0.0, "lambda_bud": 0.0}, "skills alone"),
         Control("budget_only", "alignmerge", {"lambda_align": 0.0}, "L_bud without L_align"),
-        Control("no_geometry", "alignmerge", {"lambda_geo": 0.0}, "no pull back to the mixture"),
+        Control("no_geometry", "alignmerge", {"lambda_geo": 0.0}, "no pull back to the start"),
         *(
             Control(
                 f"metric_{name}", "alignmerge", {"metric": name, "lambda_geo": 0.02}, f"a strong pull, {name} chart"
@@ -174,9 +175,9 @@ CONTROLS = {
             "distillation",
             "alignmerge",
             DISTILLATION,
-            "AdamW on the distances alone: no pull, no budget, no way back on the way",
+            "AdamW on the distances alone, from the same start: no pull, no budget, no way back on the way",
         ),
-        Control("restoration_only", "alignmerge", {"descent_steps": 0, "steps": 8}, "closed-form steps, no descent"),
+        Control("restoration_only", "alignmerge", {"start": "mixture", "descent_steps": 0, "steps": 8}, "no descent"),
         *(
             Control(f"{label}_items", "alignmerge", {}, f"{label} of the items to learn from", calibration=_part(share))
             for label, share in (("half", 2), ("quarter", 4))

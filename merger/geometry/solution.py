@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from alignmerge.merger.geometry.validity import Chosen, Ladder, NoBudget, candid
 from alignmerge.merger.reference import tensor_digest
 from alignmerge.progress import say, track
 
+Start = Literal["closed-form", "mixture"]
+
 
 @dataclass(frozen=True)
 class Knobs:
@@ -39,7 +41,7 @@ class Knobs:
     weights: Weights
     descent: descent.Settings
     restore: solver.Settings
-    start: str = "mixture"
+    start: Start = "mixture"
     budget: float = 0.05
     budget_form: Form = "soft"
     functional: str = "own-answers"
@@ -76,7 +78,7 @@ def fixed_threads(count: int) -> Iterator[None]:
 
 def solve(
     load: Callable[[], Any],
-    mixture: Mapping[str, Tensor],
+    mixture: dict[str, Tensor],
     calibration: Calibration,
     knobs: Knobs,
     ladder: Ladder,
@@ -86,11 +88,14 @@ def solve(
 ) -> Solution:
     """The solution. `load` gives a model that holds the mixture, in any dtype; `mixture` its linear weights, float32.
 
-    `teachers` are needed for a start in closed form, `ladder` and `fit` are what the validity gate asks for; it runs
+    The model shares no memory with `mixture`, which holds what the descent began with afterwards. `teachers` are what a
+    start in closed form needs, else nothing reads them; `ladder` and `fit` what the validity gate asks for; it runs
     first, so that models are loaded one at a time.
 
     Raises:
-        RecipeError: an unknown functional or metric, no rows, or none that the chosen metric can be estimated on.
+        RecipeError: an unknown functional or metric, no rows, or none that the chosen metric can be estimated on; see
+            closed_form too.
+        ValueError: a start in closed form without teachers.
         NoBudget: a hard budget, and no functional that can tell the anchor from a weakened one.
         BudgetExceeded: a hard budget that does not hold at the end, where `keep_hard`.
     """
@@ -127,8 +132,8 @@ def _check_hard(budget: Budget) -> None:
         return
     raise BudgetExceeded(
         f"budget: {budget.functional} of the solved merge is {budget.gap:.4f} {budget.unit} from the anchor's, over "
-        f"the hard limit of {budget.limit:g} by {budget.gap - budget.limit:.4f}; raise parameters.budget, steps or "
-        f"alignment_share, or lower scale",
+        f"the hard limit of {budget.limit:g} by {budget.gap - budget.limit:.4f}; raise parameters.budget, steps, "
+        f"alignment_share or lambda_align",
         gap=budget.gap,
         limit=budget.limit,
     )
@@ -167,12 +172,12 @@ def _noise(functional: AlignmentFunctional, mixture: Estimate) -> tuple[float, s
 
 
 class _Work:
-    """One solve: the mixture's terms, the descent, the restoration."""
+    """One solve: the mixture's terms, the start, the descent, the restoration."""
 
     def __init__(
         self,
         model: Any,
-        mixture: Mapping[str, Tensor],
+        mixture: dict[str, Tensor],
         calibration: Calibration,
         knobs: Knobs,
         chosen: Chosen,
@@ -237,7 +242,8 @@ class _Work:
         good = then.merit <= terms.merit
         lines.append({"phase": "start", **then.to_json(), "kept": int(good)})
         if good:
-            self._start, self.begun = {**self._start, **found}, {"from": "closed-form", "why": None}
+            self._start.update(found)  # in place: one copy of the weights less
+            self.begun = {"from": "closed-form", "why": None}
             return lines, then
         for name, module in layers.items():
             module.weight.data.copy_(self._start[name])

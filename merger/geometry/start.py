@@ -1,5 +1,8 @@
 """The start of a solve in closed form: the least sum of every teacher's quadratic distance, each in its own chart.
 
+The objective's terms to second order with K-FAC-like charts, but that every teacher counts once: the descent takes the
+mean over experts, and knows no weights.
+
     delta = argmin  lambda_align ||delta||^2_{A_0} + lambda_skill sum_k w_k ||delta - tau_k||^2_{A_k}
           = (lambda_skill sum_k w_k tau_k A_k) (lambda_align A_0 + lambda_skill sum_k w_k A_k)^-1
 
@@ -55,25 +58,26 @@ def unfit(names: Sequence[str], teachers: Teachers, weights: Weights) -> str:
     every = [teachers.weights(name) for name in names]
     if any(min(one) < 0 for one in every):
         return "with a weight below 0 the closed form may be no minimum"
-    return (
-        "" if all(max(one) > 0 for one in every) else "no expert has a weight, so the closed form is the anchor itself"
-    )
+    if not any(max(one) > 0 for one in every):
+        return "no expert has a weight, so the closed form would be the anchor itself"
+    return ""
 
 
 def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weights: Weights) -> dict[str, Tensor]:
     """The merged linear layers by weight name, float32; `model`, which holds the mixture, holds them rounded after.
 
-    Takes ROUNDS forward passes over up to ROWS rows of each teacher, and holds a Gram matrix and two float32 copies of
-    every layer.
+    Takes ROUNDS forward passes over up to ROWS rows of each teacher. Holds, beside the mixture, a float32 copy of every
+    layer, its chart in float32, and the charts of one teacher in float64.
 
     Raises:
-        RecipeError: an expert has no rows, or a layer's inputs are not finite or all zero.
+        RecipeError: a teacher has no rows, or a layer's inputs are not finite, all zero or too large to be solved for.
     """
     groups = _rows(calibration, teachers, weights)
     layers = merged_linears(model)
     found: dict[str, Tensor] = {}
     for _ in range(ROUNDS):
-        found = _round(model, groups, list(layers), teachers)
+        found.clear()  # the model holds it
+        found.update(_round(model, groups, list(layers), teachers))
         for name, module in layers.items():
             module.weight.data.copy_(found[name])
     return found
@@ -84,10 +88,10 @@ def _rows(calibration: Calibration, teachers: Teachers, weights: Weights) -> lis
     groups: list[tuple[int | None, float, list[Row]]] = []
     for index, source in enumerate((ALIGNMENT, *teachers.sources)):
         rows = [row for row in calibration.rows if row.source == source][:ROWS]
-        if not rows and index > 0:
-            raise RecipeError(f"calibration: {source} has no rows to start from; set parameters.start: mixture")
         strength = weights.skill if index else weights.align
-        if rows and strength > 0:
+        if strength > 0 and not rows:
+            raise RecipeError(f"calibration: {source} has no rows to start from; set parameters.start: mixture")
+        if strength > 0:
             groups.append((index - 1 if index else None, strength, rows))
     return groups
 
@@ -101,19 +105,25 @@ def _round(
         grams = input_grams(model, rows)
         for name in names:
             weight = strength * (1.0 if index is None else teachers.weights(name)[index])
-            gram = shrunk(grams[name], KEPT).mul_(weight)
+            gram = shrunk(grams.pop(name), KEPT).mul_(weight)
             if index is not None:
                 _add(moves, name, teachers.task_vector(name, index).double() @ gram)
             _add(total, name, gram)
-    return {name: _solved(name, teachers.anchor(name), total.pop(name), moves.pop(name)) for name in names}
+    return {name: _solved(name, teachers, total.pop(name), moves.pop(name)) for name in names}
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name].add_(value) if name in sums else value.float()
 
 
-def _solved(name: str, anchor: Tensor, total: Tensor, moves: Tensor) -> Tensor:
-    if not bool(total.any()):
-        raise RecipeError(f"calibration: the inputs of {name} are zero in every model; set parameters.start: mixture")
-    delta: Tensor = torch.linalg.solve(total.double(), moves.double(), left=False)
+def _solved(name: str, teachers: Teachers, total: Tensor, moves: Tensor) -> Tensor:
+    anchor = teachers.anchor(name)
+    if max(teachers.weights(name)) == 0:
+        return anchor
+    try:
+        delta: Tensor = torch.linalg.solve(total.double(), moves.double(), left=False)
+    except RuntimeError:  # what torch raises of a singular system
+        delta = torch.full_like(moves, torch.nan)
+    if not bool(delta.isfinite().all()):
+        raise RecipeError(f"calibration: the inputs of {name} cannot be solved for; set parameters.start: mixture")
     return anchor + delta.float()

@@ -48,7 +48,7 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
     """The solved linear layers, float32. Holds six float32 copies of the model and one in the solve's dtype.
 
     Source: arXiv 2512.16245, L = L_geo + lambda_align L_align + lambda_bud L_bud; the forms of the terms and the solver
-    are ours (see merger/geometry/descent.py and solver.py).
+    are ours (see merger/geometry/start.py, descent.py and solver.py).
     """
     from alignmerge.merger.geometry.solution import solve
 
@@ -123,10 +123,16 @@ def _number(name: str, default: float, text: str, low: float, high: float) -> Pa
 
 ALIGNMERGE = MergeMethod(
     name="alignmerge",
-    summary="Answers like the anchor where alignment is at stake and like each expert in its domain, moving least.",
+    summary="Answers like the anchor where alignment is at stake and like each expert in its domain.",
     reference="arXiv 2512.16245 (objective); solver and residuals are this project's",
     parameters=(
-        _number("scale", 0.7, "Factor on the summed task vectors of the mixture.", 0.0, 10.0),
+        _number(
+            "scale",
+            0.7,
+            "Factor on the mixture's task vectors: what is not solved for, and the start's first inputs.",
+            0.0,
+            10.0,
+        ),
         Parameter(
             "start",
             "choice",
@@ -142,7 +148,7 @@ ALIGNMERGE = MergeMethod(
             "one answer's likelihood.",
             choices=("divergence", "sharp", "likelihood"),
         ),
-        _number("lambda_geo", 0.001, "Weight of the squared distance from the mixture, in the chart.", 0.0, 1e3),
+        _number("lambda_geo", 0.001, "Weight of the squared distance from the start, in the chart.", 0.0, 1e3),
         _number("lambda_align", 1.0, "Weight of the distance to the anchor where alignment is at stake.", 0.0, 1e6),
         _number("lambda_skill", 1.0, "Weight of the distance to each expert in its domain.", 0.0, 1e6),
         _number("lambda_bud", 10.0, "Strength of the budget on the alignment functional; 0: none.", 0.0, 1e6),

@@ -119,7 +119,7 @@ def test_alignmerge_itself_is_fitted(family: Path, tmp_path: Path, policy: Path,
     assert made.exit_code == 0, made.stderr
     record = json.loads(made.stdout)["fit"]
     names = [one["name"] for one in record["space"]]
-    searched = ["scale", "lambda_align", "lambda_skill", "radius", "alignment_share", "budget"]
+    searched = ["lambda_align", "lambda_skill", "radius", "alignment_share", "budget"]
     assert names == [*searched, "experts.0.weight", "experts.1.weight"]
     assert record["evaluations"][0]["knobs"]["lambda_align"] != record["evaluations"][1]["knobs"]["lambda_align"]
 

@@ -89,7 +89,7 @@ def test_every_recipe_of_the_design_is_one() -> None:
     assert len({(job.seed, job.set, job.label) for job in merges}) == 9 * len(METHODS)
 
 
-def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_mixture() -> None:
+def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_and_scale() -> None:
     tuned = as_they_come()
     found = {
         name: [job.recipe.parameters for job in jobs.frontier(tuned, "main", [0], [name])]
@@ -104,6 +104,10 @@ def test_the_tuners_are_swept_over_equally_many_points_of_equal_length_from_one_
         swept = [(tuple(one[axis] for axis in axes[name]), one[steps[name]]) for one in points]
         assert len(set(swept)) == len(points) == 8 and len({place for place, _ in swept}) == 4
         assert {one["scale"] for one in points} == {0.7}
+    starts = {name: {one.get("start") for one in points} for name, points in found.items()}
+    assert starts == {"alignmerge": {"closed-form"}, "from_mixture": {"mixture"}, "distillation": {"closed-form"}} | {
+        "repair_finetune": {None}
+    }
 
 
 def test_controls_learn_from_half_and_a_quarter_of_the_items() -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.errors import RecipeError
@@ -38,12 +39,25 @@ def engine_of(reference: str) -> TransformersEngine:
 
 
 def gathered(recipe: Recipe) -> Calibration:
+    return handed(recipe).calibration
+
+
+def handed(recipe: Recipe) -> Materials:
     collector = Collector(recipe)
     collector.anchor(engine_of(recipe.anchor))
     collector.expert(engine_of(recipe.experts[0].model), recipe.experts[0].model)
     materials, _ = collector.materials(open_checkpoint(recipe.anchor), "float32")
     assert isinstance(materials, Materials)
-    return materials.calibration
+    return materials
+
+
+def test_a_model_of_the_mixture_shares_no_memory_with_it(family: Path) -> None:
+    recipe = recipe_of(family)
+    tensors = {name: open_checkpoint(recipe.anchor).read(name) for name in open_checkpoint(recipe.anchor).tensors}
+    before = {name: value.clone() for name, value in tensors.items()}
+    for value in handed(recipe).load(tensors).parameters():
+        value.data.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in tensors.items())
 
 
 def test_rows_come_from_the_splits_that_are_asked_for_and_carry_their_teacher(family: Path) -> None:

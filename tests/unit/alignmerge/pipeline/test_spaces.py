@@ -94,7 +94,8 @@ def test_weights_are_searched_where_they_say_something() -> None:
     assert names(recipe("ties", 2)) == names(recipe("dare_linear", 1)) == ["density", "scale"]
     assert names(recipe("resta", 1)) == ["gamma", "drop", "experts.0.weight"]
     assert [axis.name for axis in space_of(recipe("dare_linear", 2), weights=False).axes] == ["density", "scale"]
-    knobs = ["scale", "lambda_align", "lambda_skill", "radius", "alignment_share", "budget"]
+    knobs = ["lambda_align", "lambda_skill", "radius", "alignment_share", "budget"]
+    assert "scale" in names(recipe("alignmerge", 2, {"start": "mixture"}))
     assert names(recipe("alignmerge")) == [*knobs, "experts.0.weight", "experts.1.weight"]
 
 

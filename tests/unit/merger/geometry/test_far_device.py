@@ -25,6 +25,7 @@ from alignmerge.merger.geometry.validity import Ladder
 from tests.far_device import FAR, FarTensor, TwoDevices, far
 from tests.unit.merger.geometry.problems import Problem, problem, shifted
 from tests.unit.merger.geometry.test_solution import knobs
+from tests.unit.merger.geometry.test_start import teachers
 from tests.unit.merger.methods.test_alignment_shield import run as shielded
 
 
@@ -54,8 +55,9 @@ def solution(given: Problem, device: torch.device, **changes: Any) -> Solution:
         return copy.deepcopy(given.anchor if share == 0 else weak).to(device)
 
     asked = replace(knobs(), trust=2.0, **changes)
+    ladder = Ladder(load, "weak", "f" * 64)
     return solve(
-        lambda: given.model().to(device), given.start, given.calibration, asked, Ladder(load, "weak", "f" * 64), None
+        lambda: given.model().to(device), given.start, given.calibration, asked, ladder, None, teachers=teachers(given)
     )
 
 
@@ -77,6 +79,14 @@ def test_a_solve_there_is_the_solve_here(given: Problem, metric: str, functional
     phases = [[line["phase"] for line in one.account["trace"]["steps"]] for one in (found, wanted)]
     assert phases[0] == phases[1] and "restore" in phases[0]
     assert (found.account["device"], wanted.account["device"]) == ("meta", "cpu")
+
+
+def test_a_start_in_closed_form_there(given: Problem) -> None:
+    wanted = solution(given, torch.device("cpu"), start="closed-form")
+    with far():
+        found = solution(given, FAR, start="closed-form")
+    close(found.weights, wanted.weights)
+    assert found.account["start"]["from"] == wanted.account["start"]["from"] == "closed-form"
 
 
 @pytest.mark.parametrize("kind", ["likelihood", "sharp"])

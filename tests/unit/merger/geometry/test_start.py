@@ -49,9 +49,7 @@ def inputs(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
     return {name: torch.cat(parts).double() for name, parts in seen.items()}
 
 
-def oracle(
-    given: Problem, weights: Sequence[float], align: float, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Tensor]:
+def oracle(given: Problem, weights: Sequence[float], align: float) -> dict[str, Tensor]:
     """One round by least squares: every teacher's inputs as rows, its shrinkage and its ridge as rows of their own."""
     known, model = teachers(given, weights), given.model()
     parts = []
@@ -81,7 +79,7 @@ def test_a_round_is_the_least_squares_solution(
     model = given.model()
     lambdas = Weights(0.0, align, 1.0, 0.0)
     found = start.closed_form(model, given.calibration, teachers(given, weights), lambdas)
-    for name, value in oracle(given, weights, align, monkeypatch).items():
+    for name, value in oracle(given, weights, align).items():
         torch.testing.assert_close(found[name].double(), value.double(), rtol=0, atol=2e-5)
         assert torch.equal(found[name], merged_linears(model)[name].weight.data)
 
@@ -113,6 +111,15 @@ def test_one_expert_without_alignment_is_that_expert(given: Problem) -> None:
         torch.testing.assert_close(value, known.anchor(name) + known.task_vector(name, 0), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("gone", [EXPERTS[1], ALIGNMENT])
+def test_a_teacher_without_rows_is_named(given: Problem, gone: str) -> None:
+    rows = Calibration(tuple(row for row in given.calibration.rows if row.source != gone), (), 0)
+    with pytest.raises(RecipeError, match=f"{gone} has no rows.*start: mixture"):
+        start.closed_form(given.model(), rows, teachers(given), EVEN)
+    if gone == ALIGNMENT:
+        start.closed_form(given.model(), rows, teachers(given), replace(EVEN, align=0.0))
+
+
 @pytest.mark.parametrize(
     ("weights", "skill", "reason"),
     [
@@ -134,16 +141,14 @@ def test_where_it_would_be_no_merge_the_solve_says_so_and_starts_from_the_mixtur
     assert all(torch.equal(found.weights[name], value) for name, value in given.start.items())
 
 
-def test_an_expert_without_rows_is_named(given: Problem) -> None:
-    rows = tuple(row for row in given.calibration.rows if row.source != EXPERTS[1])
-    with pytest.raises(RecipeError, match=f"{EXPERTS[1]} has no rows.*start: mixture"):
-        start.closed_form(given.model(), Calibration(rows, (), 0), teachers(given), EVEN)
-
-
 def solved(
-    given: Problem, kind: str, weights: Sequence[float] = (1.0, 1.0), lambdas: Weights = EVEN
+    given: Problem,
+    kind: solution.Start,
+    weights: Sequence[float] = (1.0, 1.0),
+    lambdas: Weights = EVEN,
+    steps: int = 0,
 ) -> solution.Solution:
-    still = descent.Settings(lambdas, steps=0), solver.Settings(lambdas, steps=0)
+    still = descent.Settings(lambdas, radius=1e-2, steps=steps), solver.Settings(lambdas, steps=0)
     knobs = solution.Knobs(lambdas, *still, start=kind, threads=1)
     ladder = Ladder(lambda share: None)
     return solution.solve(
@@ -171,8 +176,35 @@ def test_a_closed_form_with_a_larger_merit_is_said_and_not_taken(
         return found
 
     monkeypatch.setattr(solution, "closed_form", broken)
-    found = solved(given, "closed-form")
-    assert found.account["trace"]["steps"][1]["kept"] == 0 and "starts from the mixture" in capsys.readouterr().err
-    assert all(torch.equal(found.weights[name], value) for name, value in given.start.items())
-    alone = solved(given, "mixture").account["trace"]["steps"]
-    assert len(alone) == 1 and found.account["trace"]["steps"][0] == alone[0]
+    found, alone = (solved(given, kind, steps=4) for kind in ("closed-form", "mixture"))
+    assert "larger merit" in found.account["start"]["why"] and "starts from the mixture" in capsys.readouterr().err
+    lines = found.account["trace"]["steps"]
+    assert lines.pop(1)["kept"] == 0 and len(lines) > 1
+    assert [{**line, "step": 0} for line in lines] == [{**line, "step": 0} for line in alone.account["trace"]["steps"]]
+    assert all(torch.equal(found.weights[name], value) for name, value in alone.weights.items())
+
+
+def test_a_layer_without_weights_stays_the_anchors(given: Problem) -> None:
+    known, silent = teachers(given), sorted(given.start)[0]
+    known = replace(known, weights=lambda name: (0.0, 0.0) if name == silent else (1.0, 1.0))
+    assert start.unfit(list(given.start), known, EVEN) == ""
+    for align in (0.0, 1.0):
+        found = start.closed_form(given.model(), given.calibration, known, replace(EVEN, align=align))
+        assert torch.equal(found[silent], known.anchor(silent))
+        assert not any(torch.equal(found[name], known.anchor(name)) for name in found if name != silent)
+
+
+def test_a_layer_that_cannot_be_solved_for_is_named(given: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(model: Any, rows: Any) -> dict[str, Tensor]:
+        return {name: torch.zeros(value.shape[1], value.shape[1]) for name, value in given.start.items()}
+
+    monkeypatch.setattr(start, "input_grams", silent)
+    with pytest.raises(RecipeError, match=r"inputs of model\.layers\.0.* cannot be solved for.*start: mixture"):
+        start.closed_form(given.model(), given.calibration, teachers(given), EVEN)
+
+
+def test_without_teachers_there_is_no_closed_form(given: Problem) -> None:
+    still = descent.Settings(EVEN, steps=0), solver.Settings(EVEN, steps=0)
+    knobs = solution.Knobs(EVEN, *still, start="closed-form", threads=1)
+    with pytest.raises(ValueError, match="needs the teachers"):
+        solution.solve(given.model, given.start, given.calibration, knobs, Ladder(lambda share: None), None)

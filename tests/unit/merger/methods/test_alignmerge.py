@@ -13,8 +13,9 @@ from alignmerge.errors import RecipeError, UsageError
 from alignmerge.merger.geometry.residuals import KINDS
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, measure
 from alignmerge.merger.geometry.validity import Ladder
+from alignmerge.merger.ingredients import open_ingredients
 from alignmerge.merger.methods import METHODS
-from alignmerge.merger.methods.alignmerge import ALIGNMERGE, Materials
+from alignmerge.merger.methods.alignmerge import ALIGNMERGE, Materials, _teachers
 from alignmerge.merger.recipe import Expert, Recipe, resolve
 from alignmerge.merger.stream import merge, merge_in_memory, stage
 from alignmerge.models import build_model
@@ -97,6 +98,24 @@ def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: C
     assert jsonio.canonical(account) and account["trace"]["settings"]["descent"]["residual"] == residual
 
 
+def test_teachers_are_the_experts_by_name_with_their_task_vectors_and_weights(llama: Case) -> None:
+    root = llama.root
+    experts = (Expert(str(root / "expert_a"), "base", 0.3), Expert(str(root / "expert_b"), "anchor", [0.25, 1.0]))
+    base = str(root / "expert_b")  # any other model
+    view = open_ingredients(resolve(Recipe(str(root / "anchor"), experts, "alignmerge", {}, base=base, calibration={})))
+    known = _teachers(view)
+    values = {role: load_file(root / role / "model.safetensors") for role in ("anchor", "expert_a", "expert_b")}
+    assert {Path(one).name for one in known.sources} == {"expert_a", "expert_b"}
+    for index, source in enumerate(known.sources):
+        assert source == f"expert {root / Path(source).name}"
+        role, start = ("expert_a", "expert_b") if source.endswith("expert_a") else ("expert_b", "anchor")
+        for layer, name in enumerate(f"model.layers.{at}.self_attn.q_proj.weight" for at in (0, 1)):
+            assert torch.equal(known.anchor(name), values["anchor"][name].float())
+            moved = values[role][name].float() - values[start][name].float()
+            assert torch.equal(known.task_vector(name, index), moved)
+            assert known.weights(name)[index] == pytest.approx(0.3 if role == "expert_a" else (0.25, 1.0)[layer])
+
+
 def test_one_digest_whatever_the_threads_outside(case: Case, tmp_path: Path) -> None:
     digests = set()
     for threads in (1, 2):
@@ -151,6 +170,7 @@ def test_knobs_reach_the_solve(llama: Case) -> None:
     assert (kept["descent"]["radius"], kept["descent"]["steps"], kept["descent"]["stretches"]) == (3e-4, 6, 3)
     assert (kept["descent"]["batch_rows"], kept["descent"]["alignment_share"]) == (6, 0.25)
     assert (kept["restore"]["steps"], kept["restore"]["alignment_rows"], kept["restore"]["skill_rows"]) == (1, 4, 2)
+    assert kept["start"] == "closed-form" and account["start"]["from"] == "closed-form"
     assert (kept["budget"], kept["metric"], kept["damping"], kept["threads"]) == (0.5, "fisher", 0.7, 1)
 
 
