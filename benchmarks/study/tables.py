@@ -10,7 +10,7 @@ from alignmerge.reports.text import number, signed
 from benchmarks.study import analysis
 from benchmarks.study.analysis import Cells, Paired, Pooled, compared, paired
 from benchmarks.study.cells import Cell
-from benchmarks.study.design import SETS, SKILLS
+from benchmarks.study.design import CONTROLS, SETS, SKILLS
 from benchmarks.study.external import HARMFUL, HARMLESS
 
 OURS = "alignmerge"
@@ -163,10 +163,11 @@ def pooled_terms(anchor: Cell, sets: Sequence[str], suites: Sequence[str]) -> di
 
 
 def comparisons(part: Part) -> list[str]:
-    """AlignMerge minus each other method, pooled over seeds and sets."""
+    """AlignMerge minus each other method and each control, pooled over seeds and sets."""
     ours = part.merges[OURS]
     pairs = [(name, ours, cells) for name, cells in part.merges.items() if name != OURS]
     pairs += [(f"{name}, as it comes", ours, cells) for name, cells in untuned(part).items()]
+    pairs += [(f"control {name}", ours, cells) for name, cells in part.others.items() if name in CONTROLS]
     pairs.append(("the anchor", ours, dict.fromkeys(ours, part.anchor)))
     return differences(part, "AlignMerge minus", pairs)
 

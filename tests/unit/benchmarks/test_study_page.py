@@ -133,6 +133,8 @@ def test_the_page_says_what_a_result_took(results: Path) -> None:
     passes = text[text.index("### Items and gradient passes") :]
     assert "| alignmerge | 0, 1 | \u2013 | 2200 |" in passes and "| alignmerge.0 | 0, 1 | \u2013 | 1100 |" in passes
     assert "| one_shot |" not in passes
+    compared = text[text.index("### AlignMerge against each, pooled") :]
+    assert "| control one_shot | 2 |" in compared and "| control half_items | 2 |" in compared
 
 
 def test_points_are_set_against_fine_tunings_most_skilled_one_on_seeds_that_all_have(results: Path) -> None:
