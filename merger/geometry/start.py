@@ -122,7 +122,7 @@ def _solved(name: str, teachers: Teachers, total: Tensor, moves: Tensor) -> Tens
         return anchor
     try:
         delta: Tensor = torch.linalg.solve(total.double(), moves.double(), left=False)
-    except RuntimeError:  # what torch raises of a singular system
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a singular system; memory that runs out is not
         delta = torch.full_like(moves, torch.nan)
     if not bool(delta.isfinite().all()):
         raise RecipeError(f"calibration: the inputs of {name} cannot be solved for; set parameters.start: mixture")
