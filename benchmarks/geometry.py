@@ -5,8 +5,8 @@
 The pass takes the gradient of every merged linear weight, with logits at answer positions alone. All pieces run side by
 side in one process on the reference model in bfloat16, on rows of 40 + 8 tokens, as the solve runs them; then again
 with half and twice the rows, and on the model's first half of layers. CPU seconds are what counts on a machine that is
-shared: by default on one thread, because two wait for each other by spinning. Of --rounds runs, each of about three
-minutes, the least is taken.
+shared: by default on one thread, because two wait for each other by spinning. Of --rounds runs, each of some minutes,
+the least is taken.
 
 Expected before the first run, at 16 rows of 48 tokens: what geometry_work.py's formulas say (factors 0.7 of a pass,
 Gram matrix 0.4, step 0.3, restoring step 1.8, blame 10), and more where numbers are walked and not multiplied: the Gram
@@ -14,6 +14,9 @@ matrix writes every row's gradient, the Fisher squares each in float32, a descen
 Pieces in float32 (coordinates, subspace, blame) cost several times their operations on a processor that multiplies
 bfloat16 faster. Everything grows linearly with rows and depth but for the Gram matrix, whose quadratic part passes the
 linear one where rows outnumber the tokens of a row, and the copies of the weights, which do not grow with rows.
+
+The start came later. Expected before its first run: 15 passes where its operations are 3.2, because three quarters of
+them are in float64; with twice the rows 1.3 to 1.5 times as much, because its solves do not grow with them.
 
 Memory is the process's growth at its highest during a piece, beside what a formula counts of its own tensors (the
 growth includes activations, about the same for every piece). Not run on a GPU: the 8 B estimate is by formula alone.
@@ -33,7 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.geometry_work import PIECES, estimate, llama_8b, predicted, scaling, table  # noqa: E402
+from benchmarks.geometry_estimate import estimate, llama_8b  # noqa: E402
+from benchmarks.geometry_work import PIECES, predicted, scaling, table  # noqa: E402
 from benchmarks.measure import busy_seconds  # noqa: E402
 from benchmarks.study.memory import Growth  # noqa: E402
 
@@ -166,6 +170,12 @@ def _estimate_lines(found: Mapping[str, Any]) -> list[str]:
             f"{PIECES[name].title:34} {one['operations']:9.2e} op. {one['seconds']:8.1f} s {one['gigabytes']:7.1f} GB"
         )
     solve = found["solve"]
+    double = solve["start_double"]
+    lines.append(
+        f"{'a start, three experts':34} {solve['start']:9.2e} op. {solve['start'] / found['rate']:8.1f} s "
+        f"{solve['start_gigabytes']:7.1f} GB held"
+    )
+    lines.append(f"{'and in float64, on a CPU':34} {double:9.2e} op. {double / found['double_rate']:8.1f} s")
     lines.append(
         f"{'a solve':34} {solve['operations']:9.2e} op. {solve['seconds']:8.1f} s {solve['gigabytes']:7.1f} GB held"
     )

@@ -22,6 +22,7 @@ from alignmerge.merger.geometry.kfac import kfac_chart, kfac_factors
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights
 from alignmerge.merger.geometry.residuals import linearised
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, answer_means, collate, measure
+from alignmerge.merger.geometry.start import Teachers, closed_form
 from alignmerge.merger.geometry.subspace import Margins, alignment_subspace, margins
 from alignmerge.models import build_model
 from alignmerge.progress import track
@@ -32,6 +33,8 @@ LAMBDAS = Weights(0.001, 1.0, 1.0, 10.0)
 DESCENT_STEPS = 3
 OVER = Terms(0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 SKILL = "expert"
+# Layers that are given the input of another one, by the last part of their names.
+SHARING = ("k_proj", "v_proj", "up_proj")
 
 
 class FreeMerit(Merit):
@@ -55,7 +58,8 @@ class Pieces:
         self.rows = measure(self.model, _rows(count, prompt, answer, int(config["vocab_size"])), pad=0)
         shapes = {name: (module.out_features, module.in_features) for name, module in self.layers.items()}
         vocabulary, hidden = int(config["vocab_size"]), int(config["hidden_size"])
-        self.size = Size(shapes, vocabulary, hidden, count, prompt + answer, answer)
+        shared = frozenset(name for name in shapes if name.split(".")[-2] in SHARING)
+        self.size = Size(shapes, vocabulary, hidden, count, prompt + answer, answer, shared=shared)
         self.logs = answer_logs(self.model, self.rows)
         self.delta = _noise(self.layers)
         # Built in `subspace` at the anchor and asked again in `coordinates`, as drift is.
@@ -81,6 +85,7 @@ class Pieces:
             "finite_drift": lambda: finite_drift(self.model, self.rows, self.logs),
             "descent": self._descent,
             "restoring": self._restoring,
+            "start": self._start,  # in a solve it comes first; here it is last, because it leaves the model elsewhere
         }
 
     def move(self) -> None:
@@ -131,6 +136,16 @@ class Pieces:
 
     def _merit(self) -> Terms:
         return Merit(self.rows, None, LAMBDAS, 0.05, kind="divergence", pad=0).terms(self.model, 0.0)
+
+    def _start(self) -> None:
+        """With one expert, which is the model as it was moved; reading teachers from files is left out."""
+        teachers = Teachers(
+            sources=(SKILL,),
+            anchor=lambda name: self.start[name] - self.delta[name],
+            task_vector=lambda name, index: self.delta[name],
+            weights=lambda name: (1.0,),
+        )
+        closed_form(self.model, self._calibration(), teachers, LAMBDAS)
 
     def _calibration(self) -> Calibration:
         return Calibration(tuple(self.rows), (), 0)

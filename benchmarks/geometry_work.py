@@ -1,4 +1,4 @@
-"""What each piece of the geometry must do, by formula: floating-point operations and bytes; and the 8 B estimate.
+"""What each piece of the geometry must do, by formula: floating-point operations and bytes.
 
 Rows have t tokens, a of them answers. The product of a weight with one token's state is 2 operations; a backward pass
 is two such products, or one where no weight's gradient is taken. Attention, norms and everything elementwise are left
@@ -6,13 +6,14 @@ out, which is why a piece may cost more than its operations say.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from alignmerge.merger.geometry.chart import chart_bytes
+from alignmerge.merger.geometry.start import ROUNDS
 
-HALF, SINGLE = 2, 4  # bytes of a bfloat16 and of a float32
+HALF, SINGLE, DOUBLE = 2, 4, 8  # bytes of a bfloat16, of a float32 and of a float64
 COPIES = 5  # float32 copies of the linear layers that a descent holds beside the mixture's
 # Bytes per weight that one descent step reads and writes beside its pass: gradient to float32 (8), pull to the start
 # (24), clipping (12), AdamW (28), the model's rounded copy (6).
@@ -21,7 +22,11 @@ WALKED = 78
 
 @dataclass(frozen=True)
 class Size:
-    """A model's merged layers (d_out, d_in) by name, its output head, and the rows asked of it."""
+    """A model's merged layers (d_out, d_in) by name, its output head, and the rows asked of it.
+
+    shared: layers whose input is that of a layer before, as the key's and the value's are the query's. experts: the
+    teachers of a start, beside the anchor.
+    """
 
     shapes: Mapping[str, tuple[int, int]]
     vocabulary: int
@@ -30,6 +35,8 @@ class Size:
     tokens: int
     answers: int
     points: int = 8
+    shared: frozenset[str] = frozenset()
+    experts: int = 1
 
     @property
     def weights(self) -> int:
@@ -45,6 +52,11 @@ class Size:
         return [side for shape in self.shapes.values() for side in shape]
 
     @property
+    def inputs(self) -> list[int]:
+        """The widths of the layers' inputs, of a shared one once."""
+        return [inside for name, (_, inside) in self.shapes.items() if name not in self.shared]
+
+    @property
     def product(self) -> float:
         """Operations of one product of every weight with every token."""
         return 2.0 * self.weights * self.rows * self.tokens
@@ -56,9 +68,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a piece is called, its operations and bytes, and how it grows with rows: "linear", "quadratic", "none".
+    """What a piece is called, its operations and bytes, and how it grows with rows: "linear", "quadratic", "part".
 
-    expected: said before the first run, beside what the operations say.
+    part: linearly, but for a part that does not grow. expected: said before the first run, beside what the operations
+    say.
     """
 
     title: str
@@ -99,6 +112,33 @@ def _kfac(size: Size) -> float:
     return _factors(size) + sum(4.0 * side * min(side, tokens) ** 2 for side in size.sides)
 
 
+def start_forwards(size: Size) -> float:
+    """Operations of the start in the model's dtype: forward passes, with logits at every position, which none reads."""
+    return ROUNDS * (size.product + size.logits(size.tokens))
+
+
+def start_products(size: Size) -> float:
+    """Operations of its float64 products: X^T X of every distinct input, tau_k A_k of every layer and expert."""
+    grams = sum(2.0 * size.rows * size.tokens * side**2 for side in size.inputs)
+    return ROUNDS * (grams + size.experts * sum(2.0 * out * inside**2 for out, inside in size.shapes.values()))
+
+
+def start_solves(size: Size) -> float:
+    """Operations of its float64 solves: an LU decomposition and two triangular solves for every layer."""
+    return ROUNDS * sum(2 / 3 * inside**3 + 2.0 * out * inside**2 for out, inside in size.shapes.values())
+
+
+def _start(size: Size) -> float:
+    return start_forwards(size) + start_products(size) + start_solves(size)
+
+
+def _started(size: Size) -> float:
+    """Bytes while the last teacher's charts are summed: these in float64, shared ones once, all before in float32."""
+    charts = sum(inside**2 for _, inside in size.shapes.values())
+    moves = size.weights if size.experts > 1 else 0
+    return float(SINGLE * (moves + charts) + DOUBLE * sum(side**2 for side in size.inputs))
+
+
 def _blame(size: Size) -> float:
     point = 3 * size.product + 2 * size.logits(size.tokens)
     return size.points * point + 2 * (size.product + size.logits(size.tokens))
@@ -129,6 +169,13 @@ PIECES = {
     ),
     "merit": Piece(
         "merit on as many rows", lambda s: s.product + s.logits(s.answers), lambda s: 0.0, expected="0.4: forward only"
+    ),
+    "start": Piece(
+        f"closed form, {ROUNDS} rounds, one expert",
+        _start,
+        _started,
+        "part",
+        "15: mostly in float64, of which an operation costs about six of a pass",
     ),
     "descent": Piece(
         "one descent step",
@@ -198,60 +245,6 @@ def quadratic_share(costs: Mapping[int, float]) -> float:
     linear, square = np.linalg.lstsq(terms, np.ones(len(ns)), rcond=None)[0]
     most = ns[-1]
     return float(min(1.0, max(0.0, square * most**2 / (linear * most + square * most**2))))
-
-
-def llama_8b() -> Size:
-    """Llama 3 8B's layers (6.98e9 weights), with the rows of a default restoring step at the study's lengths."""
-    hidden, inner, keys = 4096, 14336, 1024
-    one = {"q": (hidden, hidden), "k": (keys, hidden), "v": (keys, hidden), "o": (hidden, hidden)}
-    one |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
-    shapes = {f"{layer}.{name}": shape for layer in range(32) for name, shape in one.items()}
-    return Size(shapes, 128_256, hidden, rows=76, tokens=64, answers=12)
-
-
-# What the estimate assumes and no run has shown.
-RATE = 2e14
-STEPS, BATCH, STRETCHES, RESTORING, HELD_OUT = 100, 22, 4, 3, 64
-
-
-def estimate(size: Size, rate: float = RATE) -> dict[str, Any]:
-    """Operations, bytes and seconds of every piece and of one solve with default knobs, at `rate` operations a second.
-
-    A solve: STEPS descent steps of BATCH rows, STRETCHES merits and RESTORING restoring steps, each with a merit, of
-    HELD_OUT rows. trust: the trust region's forwards over the same rows: how far each stretch and step went, and, with
-    logits at every position, where the next is measured from, also as descent and restoring begin. None is cut.
-    held: the model, the mixture and the descent's copies at once.
-    """
-    pieces = {
-        name: {"operations": piece.operations(size), "gigabytes": piece.bytes(size) / 1e9}
-        for name, piece in PIECES.items()
-    }
-    down = STEPS * PIECES["descent"].operations(replace(size, rows=BATCH))
-    held_out, moves = replace(size, rows=HELD_OUT), STRETCHES + RESTORING
-    merits = (1 + moves) * PIECES["merit"].operations(held_out)
-    trust = moves * PIECES["merit"].operations(held_out)
-    trust += (2 + moves) * PIECES["finite_drift"].operations(held_out)
-    back = RESTORING * PIECES["restoring"].operations(size)
-    model = HALF * (size.weights + size.vocabulary * size.hidden)
-    held = model + (1 + COPIES) * SINGLE * size.weights
-    return {
-        "weights": size.weights,
-        "rows": size.rows,
-        "tokens": size.tokens,
-        "answers": size.answers,
-        "rate": rate,
-        "pieces": {name: {**one, "seconds": one["operations"] / rate} for name, one in pieces.items()},
-        "solve": {
-            "descent": down,
-            "merits": merits,
-            "trust": trust,
-            "restoring": back,
-            "operations": down + merits + trust + back,
-            "seconds": (down + merits + trust + back) / rate,
-            "gigabytes": held / 1e9,
-            "walked_terabytes": STEPS * WALKED * size.weights / 1e12,
-        },
-    }
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,8 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from alignmerge import jsonio
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
 from benchmarks.geometry import RESULTS, compared, half_depth, timed
+from benchmarks.geometry_estimate import estimate, llama_8b
 from benchmarks.geometry_pieces import Blaming, Pieces
-from benchmarks.geometry_work import PIECES, Size, estimate, llama_8b, predicted, quadratic_share, scaling, table
+from benchmarks.geometry_work import (
+    PIECES,
+    Size,
+    predicted,
+    quadratic_share,
+    scaling,
+    start_forwards,
+    start_products,
+    start_solves,
+    table,
+)
 
 SIZE = Size({"a": (60, 40), "b": (40, 60)}, vocabulary=50, hidden=40, rows=8, tokens=10, answers=2)
 
@@ -27,14 +38,20 @@ def made(opened: Checkpoint, rows: int = 8) -> Pieces:
 
 
 class Products(TorchDispatchMode):
-    """Counts the operations of matrix products."""
+    """Counts the operations of matrix products, those in float64 apart, and of solves with a matrix on the right."""
 
-    total = 0
+    # A linear layer is a product (mm) of its own where gradients may be asked for; in inference it is not taken apart.
+    total = double = solved = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        if func._overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm):
-            self.total += 2 * args[0].shape[-1] * found.numel()
+        if func._overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.linear):
+            operations = 2 * args[0].shape[-1] * found.numel()
+            self.total += operations
+            self.double += operations if found.dtype == torch.float64 else 0
+        if func._overloadpacket is torch.ops.aten._linalg_solve_ex:
+            side = args[0].shape[-1]
+            self.solved += 2 / 3 * side**3 + 2 * side * args[1].numel()
         return found
 
 
@@ -49,10 +66,23 @@ def test_operations_are_those_that_run(opened: Checkpoint) -> None:
             pieces.move()
 
 
+def test_a_start_multiplies_and_solves_what_its_formulas_say(opened: Checkpoint) -> None:
+    pieces = made(opened)
+    pieces.move()
+    with Products() as counter:
+        pieces.actions["start"]()
+    assert counter.double == start_products(pieces.size)
+    assert counter.solved == pytest.approx(start_solves(pieces.size))
+    assert counter.total - counter.double == start_forwards(pieces.size)
+    parts = sum(part(pieces.size) for part in (start_forwards, start_products, start_solves))
+    assert PIECES["start"].operations(pieces.size) == parts
+
+
 def test_every_piece_does_its_work(opened: Checkpoint) -> None:
     pieces = made(opened)
     assert set(pieces.actions) | {"blame"} == set(PIECES)
     for name, action in pieces.actions.items():
+        before = {name: module.weight.detach().clone() for name, module in pieces.layers.items()}
         cost = timed(action, 1)
         assert cost["cpu"] > 0, name
         if name == "coordinates":
@@ -60,6 +90,8 @@ def test_every_piece_does_its_work(opened: Checkpoint) -> None:
         if name == "descent":
             moved = [module.weight.detach().float() - pieces.start[name] for name, module in pieces.layers.items()]
             assert any(bool(move.any()) for move in moved)
+        if name == "start":
+            assert not any(torch.equal(module.weight, before[name]) for name, module in pieces.layers.items())
 
 
 def test_blame_moves_the_model_to_the_merge(opened: Checkpoint) -> None:
@@ -82,7 +114,8 @@ def test_a_pass_is_one_and_most_pieces_grow_with_rows_alone() -> None:
     twice = replace(SIZE, rows=16)
     for name, piece in PIECES.items():
         grown = piece.operations(twice) / piece.operations(SIZE)
-        assert grown == pytest.approx(2) if piece.growth == "linear" else grown > 2, name
+        fits = {"linear": grown == pytest.approx(2), "quadratic": grown > 2, "part": 1 < grown < 2}
+        assert fits[piece.growth], name
 
 
 def test_the_quadratic_part_of_a_cost_is_found() -> None:
@@ -111,17 +144,34 @@ def test_the_table_has_a_line_for_every_piece() -> None:
 def test_the_estimate_of_8b_is_its_formulas() -> None:
     size = llama_8b()
     assert size.weights == 32 * 4096 * (4096 + 1024 + 1024 + 4096 + 3 * 14336)
-    found = estimate(size, rate=1e14)
+    found = estimate(size, rate=1e14, double_rate=1e11)
     row = 6 * size.weights * size.tokens + 4 * size.vocabulary * size.hidden * size.answers
     assert found["solve"]["descent"] == pytest.approx(100 * 22 * row)
     forward = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.answers
-    assert found["solve"]["merits"] == pytest.approx((1 + 4 + 3) * 64 * forward)
+    assert found["solve"]["merits"] == pytest.approx((2 + 4 + 3) * 64 * forward)
     whole = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.tokens
     assert found["solve"]["trust"] == pytest.approx(64 * ((4 + 3) * forward + (2 + 4 + 3) * whole))
-    parts = ("descent", "merits", "trust", "restoring")
-    assert found["solve"]["operations"] == pytest.approx(sum(found["solve"][name] for name in parts))
-    assert found["solve"]["seconds"] == pytest.approx(found["solve"]["operations"] / 1e14)
+    parts = ("start", "descent", "merits", "trust", "restoring")
+    single, double = sum(found["solve"][name] for name in parts), found["solve"]["start_double"]
+    assert found["solve"]["operations"] == pytest.approx(single + double)
+    assert found["solve"]["seconds"] == pytest.approx(single / 1e14 + double / 1e11)
     assert found["solve"]["gigabytes"] == pytest.approx((2 * (size.weights + 128_256 * 4096) + 24 * size.weights) / 1e9)
+
+
+def test_the_estimate_of_a_start_at_8b_is_of_four_teachers_with_64_rows_each() -> None:
+    size, narrow, wide = llama_8b(), 4096, 14336
+    found = estimate(size)["solve"]
+    rows, rounds, layers = 4 * 64, 2, 32
+    assert found["start"] == pytest.approx(rounds * rows * 64 * 2 * (size.weights + 128_256 * narrow))
+    grams = 2 * rows * 64 * (3 * narrow**2 + wide**2)  # of what goes into q, k, v; into o; into gate, up; into down
+    one = 2 * size.weights / layers - 2 * narrow * wide  # but down
+    products = one * narrow + 2 * narrow * wide * wide
+    factored = 2 / 3 * (6 * narrow**3 + wide**3)
+    assert found["start_double"] == pytest.approx(rounds * layers * (grams + (3 + 1) * products + factored))
+    charts, moves = 4 * (6 * narrow**2 + wide**2), 4 * size.weights / layers
+    held = layers * (charts + moves + 8 * (3 * narrow**2 + wide**2))
+    kept = 2 * (size.weights + 128_256 * narrow) + 4 * size.weights
+    assert found["start_gigabytes"] == pytest.approx((held + kept) / 1e9)
 
 
 def test_the_page_on_costs_has_the_numbers_of_the_committed_run() -> None:
