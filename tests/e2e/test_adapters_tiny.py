@@ -38,13 +38,23 @@ def start(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def updates(adapter: Path) -> dict[str, torch.Tensor]:
+    """alpha / r B A of every layer that the adapter changes, from its file."""
+    factors = load_file(adapter / "adapter_model.safetensors")
+    stems = [name.removesuffix(".lora_A.weight") for name in factors if name.endswith(".lora_A.weight")]
+    pairs = {stem: [factors[f"{stem}.lora_{factor}.weight"] for factor in "AB"] for stem in stems}
+    return {
+        f"{stem.removeprefix('base_model.model.')}.weight": ALPHA / len(a) * b @ a for stem, (a, b) in pairs.items()
+    }
+
+
 @pytest.fixture
 def recipes(start: str, family: Path, tmp_path: Path) -> dict[str, Path]:
-    """The recipe with the adapter, and with the adapter added to what it was trained on."""
+    """The recipe with the adapter, and with its update added to what it was trained on."""
     write_adapter(tmp_path / "adapter", family / start)
-    opened = open_checkpoint(tmp_path / "adapter")
+    opened, moves = open_checkpoint(family / start), updates(tmp_path / "adapter")
+    whole = {name: opened.read(name).float() + moves.get(name, 0.0) for name in opened.tensors}
     shutil.copytree(family / start, tmp_path / "folded")
-    whole = {name: opened.read(name).contiguous() for name in opened.tensors}
     save_file(whole, tmp_path / "folded" / "model.safetensors", {"format": "pt"})
     found = {}
     for name in ("adapter", "folded"):
@@ -71,15 +81,10 @@ def test_it_is_the_merge_of_the_same_expert_as_a_full_checkpoint(recipes: dict[s
 
 def test_its_task_vector_is_its_update_whatever_it_was_trained_on(recipes: dict[str, Path]) -> None:
     adapter = recipes["adapter"].with_suffix("")
-    view, factors = open_ingredients(load_recipe(recipes["adapter"])), load_file(adapter / "adapter_model.safetensors")
-    known, changed = _teachers(view), set()
+    view, moves = open_ingredients(load_recipe(recipes["adapter"])), updates(adapter)
+    known = _teachers(view)
     index = list(known.sources).index(f"expert {adapter}")
     for name in view.names:
-        found, wanted = known.task_vector(name, index), torch.zeros(view.anchor.tensors[name].shape)
-        stem = f"base_model.model.{name.removesuffix('.weight')}"
-        if f"{stem}.lora_A.weight" in factors:
-            a, b = (factors[f"{stem}.lora_{factor}.weight"] for factor in "AB")
-            wanted = ALPHA / len(a) * b @ a
-            changed.add(name)
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
-    assert len(changed) == 2 * 3
+        wanted = moves.get(name, torch.zeros(view.anchor.tensors[name].shape))
+        torch.testing.assert_close(known.task_vector(name, index), wanted, rtol=0, atol=1e-6)
+    assert len(moves.keys() & set(view.names)) == 2 * 3 and all(bool(one.any()) for one in moves.values())
