@@ -168,7 +168,7 @@ CONTROLS = {
             "nearly_finetuned",
             "alignmerge",
             {**DISTILLATION, "residual": "sharp", "radius": 1e-4},
-            "as near to fine-tuning as the knobs go, from the closed form: no pull, no budget, no way back",
+            "as near to fine-tuning as the knobs go, from the closed form: no pull, no budget, one stretch",
         ),
         Control("likelihood_residual", "alignmerge", {"residual": "likelihood"}, "the one answer, no distributions"),
         Control(

@@ -100,16 +100,6 @@ def test_every_round_is_the_least_squares_solution_at_the_inputs_so_far(
         assert max(float((wanted[1][name] - wanted[0][name]).abs().max()) for name in wanted[0]) > 1e-2
 
 
-def test_a_second_round_is_a_first_one_from_the_first_ones_result(given: Problem, monkeypatch: Any) -> None:
-    whole = start.closed_form(given.model(), given.calibration, teachers(given), EVEN)
-    monkeypatch.setattr(start, "ROUNDS", 1)
-    model = given.model()
-    first = start.closed_form(model, given.calibration, teachers(given), EVEN)
-    second = start.closed_form(model, given.calibration, teachers(given), EVEN)
-    assert all(torch.equal(second[name], value) for name, value in whole.items())
-    assert any(not torch.equal(first[name], value) for name, value in whole.items())
-
-
 def test_with_the_same_rows_for_all_it_is_the_plain_weighted_mean(given: Problem) -> None:
     rows = [row for row in given.calibration.rows if row.source == ALIGNMENT]
     same = [Row(row.prompt, row.answer, source, 0.0) for source in (ALIGNMENT, *EXPERTS) for row in rows]
