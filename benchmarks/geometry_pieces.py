@@ -141,11 +141,16 @@ class Pieces:
         """With one expert, which is the model as it was moved; reading teachers from files is left out."""
         teachers = Teachers(
             sources=(SKILL,),
-            anchor=lambda name: self.start[name] - self.delta[name],
+            tensor=self._tensor,
             task_vector=lambda name, index: self.delta[name],
             weights=lambda name: (1.0,),
         )
         closed_form(self.model, self._calibration(), teachers, LAMBDAS)
+
+    def _tensor(self, name: str, index: int | None) -> Tensor:
+        if name in self.start:
+            return self.start[name] if index is not None else self.start[name] - self.delta[name]
+        return self.model.get_parameter(name).detach().float()
 
     def _calibration(self) -> Calibration:
         return Calibration(tuple(self.rows), (), 0)

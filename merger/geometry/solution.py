@@ -16,6 +16,7 @@ from alignmerge.merger.geometry.functional import AlignmentFunctional, Estimate
 from alignmerge.merger.geometry.functionals.aqi import FrameFit
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights
+from alignmerge.merger.geometry.progressive import progressive
 from alignmerge.merger.geometry.residuals import Kind
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration
 from alignmerge.merger.geometry.start import Teachers, closed_form, unfit
@@ -24,18 +25,18 @@ from alignmerge.merger.geometry.validity import Chosen, Ladder, NoBudget, candid
 from alignmerge.merger.reference import tensor_digest
 from alignmerge.progress import say, track
 
-Start = Literal["closed-form", "mixture"]
+Start = Literal["progressive", "closed-form", "mixture"]
 
 
 @dataclass(frozen=True)
 class Knobs:
     """Settings of the solve, of its budget and of its chart.
 
-    start: "closed-form" (see start.py) or "mixture", for what the solve moves from. trust: nats per token that one
-    stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or "kfac", the last two estimated at the
-    start on skill rows. damping: relative to the mean eigenvalue. threads: CPU threads of the solve, fixed because the
-    order of sums, and so the last digit, depends on their number; the result is then the same wherever the recipe runs
-    on the same platform.
+    start: "progressive" (see progressive.py), "closed-form" (start.py) or "mixture", for what the solve moves from.
+    trust: nats per token that one stretch or step may go, 0: any way. metric: "identity", "fisher" (diagonal) or
+    "kfac", the last two estimated at the start on skill rows. damping: relative to the mean eigenvalue. threads: CPU
+    threads of the solve, fixed because the order of sums, and so the last digit, depends on their number; the result
+    is then the same wherever the recipe runs on the same platform.
     """
 
     weights: Weights
@@ -89,13 +90,13 @@ def solve(
     """The solution. `load` gives a model that holds the mixture, in any dtype; `mixture` its linear weights, float32.
 
     The model shares no memory with `mixture`, which holds what the descent began with afterwards. `teachers` are what a
-    start in closed form needs, else nothing reads them; `ladder` and `fit` what the validity gate asks for; it runs
-    first, so that models are loaded one at a time.
+    start other than the mixture needs, else nothing reads them; `ladder` and `fit` what the validity gate asks for; it
+    runs first, so that models are loaded one at a time.
 
     Raises:
         RecipeError: an unknown functional or metric, no rows, or none that the chosen metric can be estimated on; see
-            closed_form too.
-        ValueError: a start in closed form without teachers.
+            closed_form and progressive too.
+        ValueError: a start that needs teachers, and none.
         NoBudget: a hard budget, and no functional that can tell the anchor from a weakened one.
         BudgetExceeded: a hard budget that does not hold at the end, where `keep_hard`.
     """
@@ -224,7 +225,7 @@ class _Work:
         return [{"step": step, **line} for step, line in enumerate(lines + found)], ended
 
     def _begin(self) -> tuple[list[dict[str, Any]], Terms]:
-        """The lines of what the solve starts from, and its terms; the closed form is kept where its merit is no larger.
+        """The lines of what the solve starts from, and its terms; a start is kept where its merit is no larger.
 
         L_geo is 0 in them: it is the distance from the start.
         """
@@ -234,20 +235,22 @@ class _Work:
         if self._knobs.start == "mixture":
             return lines, terms
         if self._teachers is None:
-            raise ValueError("a start in closed form needs the teachers")
+            raise ValueError("this start needs the teachers")
         if reason := unfit(list(layers), self._teachers, self._knobs.weights):
             return lines, self._from_mixture(reason, terms)
-        found = closed_form(self._model, self._calibration, self._teachers, self._knobs.weights)
+        kind = self._knobs.start
+        begin = closed_form if kind == "closed-form" else progressive
+        found = begin(self._model, self._calibration, self._teachers, self._knobs.weights)
         then = self._merit.terms(self._model, 0.0)
         good = then.merit <= terms.merit
         lines.append({"phase": "start", **then.to_json(), "kept": int(good)})
         if good:
             self._start.update(found)  # in place: one copy of the weights less
-            self.begun = {"from": "closed-form", "why": None}
+            self.begun = {"from": kind, "why": None}
             return lines, then
         for name, module in layers.items():
             module.weight.data.copy_(self._start[name])
-        return lines, self._from_mixture("the closed form has a larger merit", terms)
+        return lines, self._from_mixture(f"the {kind} start has a larger merit", terms)
 
     def _from_mixture(self, reason: str, terms: Terms) -> Terms:
         say(f"start: {reason}, so the solve starts from the mixture")

@@ -21,7 +21,7 @@ of the teachers, the lambdas and the rounds are ours.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,27 +39,40 @@ KEPT = 0.9  # of what lies beside the diagonal of A, as in arXiv 2212.09849
 
 @dataclass(frozen=True)
 class Teachers:
-    """What the closed form knows of the models, one layer at a time.
+    """What a start knows of the models, one tensor at a time.
 
-    sources: the experts' rows are marked by these names, in the order of the task vectors. anchor(name) is the layer
-    (d_out, d_in) in float32, task_vector(name, k) what expert k adds to it, weights(name) the experts' weights.
+    sources: the experts' rows are marked by these names, in the order of the task vectors. tensor(name, k) is a tensor
+    of expert k in float32, of the anchor where k is None; task_vector(name, k) what expert k adds to the anchor's,
+    which is another thing for experts trained from elsewhere; weights(name) the experts' weights.
     """
 
     sources: Sequence[str]
-    anchor: Callable[[str], Tensor]
+    tensor: Callable[[str, int | None], Tensor]
     task_vector: Callable[[str, int], Tensor]
     weights: Callable[[str], Sequence[float]]
 
+    def anchor(self, name: str) -> Tensor:
+        """A tensor of the anchor, float32."""
+        return self.tensor(name, None)
+
+
+class Group(NamedTuple):
+    """A teacher with its rows: the expert's number (None: the anchor), the lambda of its term."""
+
+    teacher: int | None
+    strength: float
+    rows: list[Row]
+
 
 def unfit(names: Sequence[str], teachers: Teachers, weights: Weights) -> str:
-    """Why the closed form is no merge of these experts; empty where it is one."""
+    """Why a start in closed form is no merge of these experts; empty where it is one."""
     if weights.skill == 0:
-        return "without lambda_skill the closed form is the anchor itself"
+        return "without lambda_skill it would lead to the anchor itself"
     every = [teachers.weights(name) for name in names]
     if any(min(one) < 0 for one in every):
-        return "with a weight below 0 the closed form may be no minimum"
+        return "with a weight below 0 it may be no minimum"
     if not any(max(one) > 0 for one in every):
-        return "no expert has a weight, so the closed form would be the anchor itself"
+        return "no expert has a weight, so it would lead to the anchor itself"
     return ""
 
 
@@ -72,7 +85,7 @@ def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weight
     Raises:
         RecipeError: a teacher has no rows, or a layer's inputs are not finite, all zero or too large to be solved for.
     """
-    groups = _rows(calibration, teachers, weights)
+    groups = grouped(calibration, teachers, weights)
     layers = merged_linears(model)
     found: dict[str, Tensor] = {}
     for _ in range(ROUNDS):
@@ -83,26 +96,28 @@ def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weight
     return found
 
 
-def _rows(calibration: Calibration, teachers: Teachers, weights: Weights) -> list[tuple[int | None, float, list[Row]]]:
-    """For the anchor (None) and every expert: which it is, the lambda of its term, and its rows."""
-    groups: list[tuple[int | None, float, list[Row]]] = []
+def grouped(calibration: Calibration, teachers: Teachers, weights: Weights) -> list[Group]:
+    """All teachers whose term counts, the anchor first.
+
+    Raises:
+        RecipeError: one has no rows.
+    """
+    groups: list[Group] = []
     for index, source in enumerate((ALIGNMENT, *teachers.sources)):
-        rows = [row for row in calibration.rows if row.source == source][:ROWS]
+        rows = [row for row in calibration.rows if row.source == source]
         strength = weights.skill if index else weights.align
         if strength > 0 and not rows:
             raise RecipeError(f"calibration: {source} has no rows to start from; set parameters.start: mixture")
         if strength > 0:
-            groups.append((index - 1 if index else None, strength, rows))
+            groups.append(Group(index - 1 if index else None, strength, rows))
     return groups
 
 
-def _round(
-    model: Any, groups: Sequence[tuple[int | None, float, list[Row]]], names: Sequence[str], teachers: Teachers
-) -> dict[str, Tensor]:
+def _round(model: Any, groups: Sequence[Group], names: Sequence[str], teachers: Teachers) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     moves: dict[str, Tensor] = {}
     for index, strength, rows in groups:
-        grams = input_grams(model, rows)
+        grams = input_grams(model, rows[:ROWS])
         for name in names:
             weight = strength * (1.0 if index is None else teachers.weights(name)[index])
             gram = shrunk(grams.pop(name), KEPT).mul_(weight)

@@ -69,9 +69,12 @@ def prepare(view: View, knobs: Knobs) -> "Solution":
 def _teachers(view: View) -> "Teachers":
     from alignmerge.merger.geometry.start import Teachers
 
+    def tensor(name: str, index: int | None) -> "Tensor":
+        return (view.anchor if index is None else view.experts[index]).read(name)
+
     return Teachers(
         sources=[f"expert {one.name}" for one in view.experts],
-        anchor=view.anchor.read,
+        tensor=tensor,
         task_vector=lambda name, index: view.experts[index].read(name) - view.references[index].read(name),
         weights=lambda name: view.tiles(name).weights,
     )
@@ -137,8 +140,8 @@ ALIGNMERGE = MergeMethod(
             "start",
             "choice",
             "closed-form",
-            "What linear layers start from: the objective's closed form with a chart for each teacher, or the mixture.",
-            choices=("closed-form", "mixture"),
+            "What linear layers start from: they answer their teachers, one by one or all at once; or the mixture.",
+            choices=("progressive", "closed-form", "mixture"),
         ),
         Parameter(
             "residual",

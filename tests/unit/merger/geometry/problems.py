@@ -1,6 +1,7 @@
 """What the tests of a solve share: an anchor, two experts and their mixture, tiny, with rows of their own answers."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, measure
+from alignmerge.merger.geometry.start import Teachers
 
 EXPERTS = ("expert one", "expert two")
 
@@ -48,6 +50,18 @@ def shifted(model: Any, seed: int, spread: float = 0.05) -> Any:
     for module in merged_linears(found).values():
         module.weight.data += spread * torch.randn(module.weight.shape, generator=generator)
     return found
+
+
+def taught_by(anchor: Any, experts: Sequence[Any], weights: Sequence[float]) -> Teachers:
+    """The models as teachers of a start."""
+    own, *others = [dict(one.named_parameters()) for one in (anchor, *experts)]
+
+    def tensor(name: str, index: int | None) -> Tensor:
+        return (own if index is None else others[index])[name].data
+
+    return Teachers(
+        EXPERTS[: len(others)], tensor, lambda name, index: tensor(name, index) - own[name].data, lambda name: weights
+    )
 
 
 def answers(model: Any, source: str, seed: int, count: int) -> list[Row]:

@@ -81,12 +81,13 @@ def test_a_solve_there_is_the_solve_here(given: Problem, metric: str, functional
     assert (found.account["device"], wanted.account["device"]) == ("meta", "cpu")
 
 
-def test_a_start_in_closed_form_there(given: Problem) -> None:
-    wanted = solution(given, torch.device("cpu"), start="closed-form")
+@pytest.mark.parametrize("kind", ["closed-form", "progressive"])
+def test_a_start_from_the_teachers_there(given: Problem, kind: Any) -> None:
+    wanted = solution(given, torch.device("cpu"), start=kind)
     with far():
-        found = solution(given, FAR, start="closed-form")
+        found = solution(given, FAR, start=kind)
     close(found.weights, wanted.weights)
-    assert found.account["start"]["from"] == wanted.account["start"]["from"] == "closed-form"
+    assert found.account["start"]["from"] == wanted.account["start"]["from"] == kind
 
 
 @pytest.mark.parametrize("kind", ["likelihood", "sharp"])

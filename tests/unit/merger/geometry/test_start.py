@@ -15,7 +15,7 @@ from alignmerge.merger.geometry.grams import RIDGE
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, collate
 from alignmerge.merger.geometry.validity import Ladder
-from tests.unit.merger.geometry.problems import EXPERTS, Problem, linears, problem, shifted
+from tests.unit.merger.geometry.problems import EXPERTS, Problem, linears, problem, shifted, taught_by
 
 EVEN = Weights(geo=0.0, align=1.0, skill=1.0, bud=0.0)
 
@@ -26,11 +26,7 @@ def given() -> Problem:
 
 
 def teachers(given: Problem, weights: Sequence[float] = (1.0, 1.0), experts: Sequence[Any] = ()) -> start.Teachers:
-    own = linears(given.anchor)
-    layers = [linears(one) for one in experts or (shifted(given.anchor, seed) for seed in (1, 2))]
-    return start.Teachers(
-        EXPERTS, lambda name: own[name], lambda name, index: layers[index][name] - own[name], lambda name: weights
-    )
+    return taught_by(given.anchor, experts or [shifted(given.anchor, seed) for seed in (1, 2)], weights)
 
 
 def inputs(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:

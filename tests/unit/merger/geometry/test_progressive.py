@@ -1,0 +1,191 @@
+"""The progressive start: a float64 oracle that walks the layers, what its teachers make of it, and what it refuses."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from alignmerge.errors import RecipeError
+from alignmerge.merger.geometry import progressive as module
+from alignmerge.merger.geometry.gradients import merged_linears
+from alignmerge.merger.geometry.merit import Weights
+from alignmerge.merger.geometry.progressive import progressive
+from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, collate
+from tests.unit.merger.geometry.problems import EXPERTS, Problem, linears, problem, shifted, taught_by
+
+EVEN = Weights(geo=0.0, align=1.0, skill=1.0, bud=0.0)
+# Those that are given one and the same input are solved together, as the walk below does one by one.
+WALK = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@pytest.fixture(scope="module")
+def given() -> Problem:
+    return problem()
+
+
+def experts(given: Problem) -> list[Any]:
+    """Experts that differ from the anchor in every parameter, embeddings and norms too."""
+    out = [shifted(given.anchor, seed) for seed in (1, 2)]
+    for seed, one in enumerate(out):
+        generator = torch.Generator().manual_seed(seed)
+        for value in one.parameters():
+            value.data += 0.01 * torch.randn(value.shape, generator=generator)
+    return out
+
+
+@contextmanager
+def seen(layer: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The layer's inputs and outputs, one pair per forward pass."""
+    out: list[tuple[Tensor, Tensor]] = []
+    handle = layer.register_forward_hook(lambda _, args, output: out.append((args[0][0], output[0])))
+    try:
+        yield out
+    finally:
+        handle.remove()
+
+
+def through(model: Any, name: str, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """What goes into the layer and what comes out, row after row, (tokens, d) float64; whole forward passes."""
+    with seen(merged_linears(model)[name]) as found, torch.no_grad():
+        for row in rows:
+            model(input_ids=collate([row], 0).ids)
+    inputs, outputs = zip(*found, strict=True)
+    return torch.cat(inputs), torch.cat(outputs)
+
+
+def oracle(given: Problem, others: Sequence[Any], weights: Sequence[float], align: float) -> dict[str, Tensor]:
+    """Every layer by least squares in float64, its damping as rows of its own, in the order of a forward pass."""
+    merge = copy.deepcopy(given.mixture).double()
+    groups = []
+    for weight, source, one in zip((align, *weights), (ALIGNMENT, *EXPERTS), (given.anchor, *others), strict=True):
+        rows = [row for row in given.calibration.rows if row.source == source]
+        groups.append((weight, rows, copy.deepcopy(one).double()))
+    layers = merged_linears(merge)
+    for name in sorted(layers, key=lambda name: (name.split(".")[2], WALK.index(name.split(".")[-2]))):
+        start = layers[name].weight.data
+        left, right, gram = [], [], torch.zeros(start.shape[1], dtype=torch.float64)
+        for weight, rows, teacher in groups:
+            x, _ = through(merge, name, rows)
+            _, y = through(teacher, name, rows)
+            rate = (weight / len(x)) ** 0.5
+            left.append(rate * x)
+            right.append(rate * (y - x @ start.T))
+            gram += rate**2 * x.square().sum(dim=0)
+        left.append((module.DAMPING * gram + module.FLOOR * gram.mean()).sqrt().diag())
+        right.append(torch.zeros(len(gram), len(start), dtype=torch.float64))
+        layers[name].weight.data = start + torch.linalg.lstsq(torch.cat(left), torch.cat(right)).solution.T
+    return linears(merge)
+
+
+# In bfloat16 every layer's input is rounded on the way, and so are the targets.
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(("weights", "align"), [((1.0, 1.0), 1.0), ((0.3, 2.0), 0.5)])
+def test_every_layer_is_the_least_squares_solution_behind_the_solved_ones(
+    given: Problem, weights: tuple[float, ...], align: float, dtype: torch.dtype, near: float
+) -> None:
+    others, model = experts(given), given.model(dtype)
+    kept = {name: value.clone() for name, value in model.named_parameters()}
+    wanted = oracle(given, others, weights, align)
+    asked = Weights(0.0, align, 1.0, 0.0)
+    found = progressive(model, given.calibration, taught_by(given.anchor, others, weights), asked)
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name].double(), value, rtol=0, atol=near)
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name].to(dtype), merged_linears(model)[name].weight.data)
+    assert max(float((value - given.start[name].double()).abs().max()) for name, value in wanted.items()) > 0.1
+    beside = [name for name, _ in model.named_parameters() if name not in found]
+    assert beside and all(torch.equal(dict(model.named_parameters())[name], kept[name]) for name in beside)
+
+
+def test_where_all_teachers_are_the_mixture_nothing_moves(given: Problem) -> None:
+    known = taught_by(given.mixture, [given.mixture] * 2, (1.0, 1.0))
+    found = progressive(given.model(), given.calibration, known, EVEN)
+    for name, value in found.items():
+        torch.testing.assert_close(value, given.start[name], rtol=0, atol=1e-6)
+
+
+def test_undamped_one_expert_alone_is_answered_on_its_rows(given: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DAMPING", 0.0)
+    other = shifted(given.anchor, 1)  # embeddings and norms are the anchor's, so all of it can be reached
+    rows = tuple(row for row in given.calibration.rows if row.source == EXPERTS[0])
+    known = replace(taught_by(given.anchor, [other], (1.0,)), sources=EXPERTS[:1])
+    model = given.model()
+    progressive(model, Calibration(rows, (), 0), known, Weights(0.0, 0.0, 1.0, 0.0))
+    with torch.no_grad():
+        for row in rows:
+            ids = collate([row], 0).ids
+            torch.testing.assert_close(model(input_ids=ids).logits, other(input_ids=ids).logits, rtol=0, atol=2e-2)
+            assert not torch.allclose(given.mixture(input_ids=ids).logits, other(input_ids=ids).logits, atol=2e-1)
+
+
+def test_it_answers_the_teachers_better_than_a_layer_at_a_time_at_the_merges_input(given: Problem) -> None:
+    from alignmerge.merger.geometry.merit import Merit
+    from alignmerge.merger.geometry.start import closed_form
+
+    known = taught_by(given.anchor, [shifted(given.anchor, seed) for seed in (1, 2)], (1.0, 1.0))
+    merit = Merit(given.calibration.rows, None, EVEN, 0.0, kind="divergence", pad=0)
+    left = {}
+    for kind in (progressive, closed_form):
+        model = given.model()
+        kind(model, given.calibration, known, EVEN)
+        left[kind] = merit.terms(model, 0.0).merit
+    assert left[progressive] < 0.9 * left[closed_form] < 0.9 * merit.terms(given.model(), 0.0).merit
+
+
+def test_rows_are_spread_over_a_teachers_and_no_more_than_asked_for(
+    given: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS", 4)
+    known = taught_by(given.anchor, experts(given), (1.0, 1.0))
+    used = []
+    for source in (ALIGNMENT, *EXPERTS):
+        own = [row for row in given.calibration.rows if row.source == source]
+        assert len(own) > 4
+        used += own[:: -(-len(own) // 4)]
+    few = progressive(given.model(), Calibration(tuple(used), (), 0), known, EVEN)
+    whole = progressive(given.model(), given.calibration, known, EVEN)
+    assert all(torch.equal(value, few[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("align", [0.0, 1.0])
+def test_a_layer_without_weights_stays_the_mixtures(given: Problem, align: float) -> None:
+    silent = sorted(given.start)[0]
+    known = taught_by(given.anchor, experts(given), (1.0, 1.0))
+    known = replace(known, weights=lambda name: (0.0, 0.0) if name == silent else (1.0, 1.0))
+    found = progressive(given.model(), given.calibration, known, replace(EVEN, align=align))
+    assert torch.equal(found.pop(silent), given.start[silent])
+    assert not any(torch.equal(value, given.start[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize("gone", [EXPERTS[1], ALIGNMENT])
+def test_a_teacher_without_rows_is_named(given: Problem, gone: str) -> None:
+    rows = Calibration(tuple(row for row in given.calibration.rows if row.source != gone), (), 0)
+    known = taught_by(given.anchor, experts(given), (1.0, 1.0))
+    with pytest.raises(RecipeError, match=f"{gone} has no rows.*start: mixture"):
+        progressive(given.model(), rows, known, EVEN)
+    if gone == ALIGNMENT:
+        progressive(given.model(), rows, known, replace(EVEN, align=0.0))
+
+
+def test_inputs_that_are_no_numbers_are_named_and_the_model_keeps_its_other_tensors(given: Problem) -> None:
+    model, name = given.model(), "model.layers.1.mlp.down_proj.weight"
+    merged_linears(model)["model.layers.1.mlp.up_proj.weight"].weight.data.fill_(torch.inf)
+    before = {key: value.clone() for key, value in model.named_parameters() if "norm" in key or "embed" in key}
+    known = taught_by(given.anchor, experts(given), (1.0, 1.0))
+    with pytest.raises(RecipeError, match=r"inputs of model\.layers\.1\.mlp.* cannot be solved for.*start: mixture"):
+        progressive(model, given.calibration, known, EVEN)
+    assert name in dict(model.named_parameters())
+    assert all(torch.equal(dict(model.named_parameters())[key], value) for key, value in before.items())
+
+
+def test_a_model_without_a_list_of_blocks_is_refused(given: Problem) -> None:
+    model = given.model()
+    model.model.extra = nn.Linear(2, 2)
+    with pytest.raises(RecipeError, match="no list of blocks.*start: closed-form"):
+        progressive(model, given.calibration, taught_by(given.anchor, experts(given), (1.0, 1.0)), EVEN)
