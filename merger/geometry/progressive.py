@@ -17,7 +17,7 @@ one after another on the inputs that the solved ones give are usual in pruning a
 arXiv 2208.11580). Answering several teachers' own outputs so, the anchor's on alignment rows among them, is ours.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +60,7 @@ class _Block:
     index: int
     prefix: str
     module: nn.Module
-    layers: Mapping[nn.Module, str]
+    layers: Mapping[nn.Linear, str]
 
     def of(self, passage: _Passage, states: Tensor) -> Tensor:
         out = self.module(states, **passage.contexts[self.index])
@@ -162,12 +162,12 @@ def _taught(passages: Sequence[_Passage], block: _Block, teachers: Teachers) -> 
     return out
 
 
-def _in_order(passage: _Passage, block: _Block) -> list[list[nn.Module]]:
+def _in_order(passage: _Passage, block: _Block) -> list[list[nn.Linear]]:
     """The block's layers in the order of a forward pass; together those that are given one and the same input."""
-    found: dict[int, list[nn.Module]] = {}
+    found: dict[int, list[nn.Linear]] = {}
     alive: list[Tensor] = []  # so that no id is given twice
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def hook(module: nn.Linear, args: tuple[Tensor, ...]) -> None:
         alive.append(args[0])
         found.setdefault(id(args[0]), []).append(module)
 
@@ -180,7 +180,7 @@ def _solved(
     passages: Sequence[_Passage],
     wanted: Sequence[Mapping[str, Tensor]],
     block: _Block,
-    layers: Sequence[nn.Module],
+    layers: Sequence[nn.Linear],
     teachers: Teachers,
 ) -> dict[str, Tensor]:
     """The solved weights of layers that share their input; the block holds them, rounded, after."""
@@ -207,7 +207,7 @@ def _solved(
     return found
 
 
-def _given(passage: _Passage, block: _Block, layer: nn.Module) -> Tensor:
+def _given(passage: _Passage, block: _Block, layer: nn.Linear) -> Tensor:
     """What the layer is given in the merge at the real tokens, (tokens, d_in)."""
     given: list[Tensor] = []
 
@@ -250,7 +250,7 @@ def _holding(parameters: Mapping[str, nn.Parameter], tensor: Callable[[str], Ten
 
 
 @contextmanager
-def _hooked(handles: "Iterator[Any] | Sequence[Any] | Any") -> Iterator[None]:
+def _hooked(handles: Iterable[Any]) -> Iterator[None]:
     """Hooks while it lasts, which may end a forward pass by _Reached."""
     kept = list(handles)
     try:
