@@ -20,13 +20,14 @@ from alignmerge.merger.geometry.fisher import diagonal_roots, inverse_metric
 from alignmerge.merger.geometry.gradients import answer_logits, combine, merged_linears, trained
 from alignmerge.merger.geometry.kfac import kfac_chart, kfac_factors
 from alignmerge.merger.geometry.merit import Merit, Terms, Weights
+from alignmerge.merger.geometry.progressive import progressive
 from alignmerge.merger.geometry.residuals import linearised
 from alignmerge.merger.geometry.rows import ALIGNMENT, Calibration, Row, answer_means, collate, measure
 from alignmerge.merger.geometry.start import Teachers, closed_form
 from alignmerge.merger.geometry.subspace import Margins, alignment_subspace, margins
 from alignmerge.models import build_model
 from alignmerge.progress import track
-from benchmarks.geometry_work import Size
+from benchmarks.geometry_size import Size
 
 CHUNK, DAMPING, MOVE = 16, 0.3, 0.02
 LAMBDAS = Weights(0.001, 1.0, 1.0, 10.0)
@@ -59,7 +60,8 @@ class Pieces:
         shapes = {name: (module.out_features, module.in_features) for name, module in self.layers.items()}
         vocabulary, hidden = int(config["vocab_size"]), int(config["hidden_size"])
         shared = frozenset(name for name in shapes if name.split(".")[-2] in SHARING)
-        self.size = Size(shapes, vocabulary, hidden, count, prompt + answer, answer, shared=shared)
+        blocks = int(config["num_hidden_layers"])
+        self.size = Size(shapes, vocabulary, hidden, count, prompt + answer, answer, shared=shared, blocks=blocks)
         self.logs = answer_logs(self.model, self.rows)
         self.delta = _noise(self.layers)
         # Built in `subspace` at the anchor and asked again in `coordinates`, as drift is.
@@ -85,7 +87,10 @@ class Pieces:
             "finite_drift": lambda: finite_drift(self.model, self.rows, self.logs),
             "descent": self._descent,
             "restoring": self._restoring,
-            "start": self._start,  # in a solve it comes first; here it is last, because it leaves the model elsewhere
+            # In a solve one of them comes first; here they are last, because they leave the model elsewhere. What is
+            # to begin where a solve would is to be restored before.
+            "start": lambda: closed_form(self.model, self._calibration(), self._teachers(), LAMBDAS),
+            "progressive": lambda: progressive(self.model, self._calibration(), self._teachers(), LAMBDAS),
         }
 
     def move(self) -> None:
@@ -95,6 +100,11 @@ class Pieces:
             for name, module in self.layers.items():
                 module.weight.add_(self.delta[name])
         self.start = {name: module.weight.detach().float() for name, module in self.layers.items()}
+
+    def restore(self) -> None:
+        """Back to where `move` led."""
+        for name, module in self.layers.items():
+            module.weight.data.copy_(self.start[name])
 
     def _build_subspace(self) -> None:
         self._subspace = None
@@ -137,15 +147,14 @@ class Pieces:
     def _merit(self) -> Terms:
         return Merit(self.rows, None, LAMBDAS, 0.05, kind="divergence", pad=0).terms(self.model, 0.0)
 
-    def _start(self) -> None:
-        """With one expert, which is the model as it was moved; reading teachers from files is left out."""
-        teachers = Teachers(
+    def _teachers(self) -> Teachers:
+        """One expert, which is the model as it was moved; reading teachers from files is left out."""
+        return Teachers(
             sources=(SKILL,),
             tensor=self._tensor,
             task_vector=lambda name, index: self.delta[name],
             weights=lambda name: (1.0,),
         )
-        closed_form(self.model, self._calibration(), teachers, LAMBDAS)
 
     def _tensor(self, name: str, index: int | None) -> Tensor:
         if name in self.start:

@@ -12,58 +12,22 @@ from typing import Any
 
 from alignmerge.merger.geometry.chart import chart_bytes
 from alignmerge.merger.geometry.start import ROUNDS
+from benchmarks.geometry_size import HALF, SINGLE, Size
+from benchmarks.geometry_starts import (
+    progressive_bytes,
+    progressive_forwards,
+    progressive_products,
+    solves,
+    start_bytes,
+    start_forwards,
+    start_products,
+    start_solves,
+)
 
-HALF, SINGLE, DOUBLE = 2, 4, 8  # bytes of a bfloat16, of a float32 and of a float64
 COPIES = 5  # float32 copies of the linear layers that a descent holds beside the mixture's
 # Bytes per weight that one descent step reads and writes beside its pass: gradient to float32 (8), pull to the start
 # (24), clipping (12), AdamW (28), the model's rounded copy (6).
 WALKED = 78
-
-
-@dataclass(frozen=True)
-class Size:
-    """A model's merged layers (d_out, d_in) by name, its output head, and the rows asked of it.
-
-    shared: layers whose input is that of a layer before, as the key's and the value's are the query's. experts: the
-    teachers of a start, beside the anchor.
-    """
-
-    shapes: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    hidden: int
-    rows: int
-    tokens: int
-    answers: int
-    points: int = 8
-    shared: frozenset[str] = frozenset()
-    experts: int = 1
-
-    @property
-    def weights(self) -> int:
-        return sum(out * inside for out, inside in self.shapes.values())
-
-    @property
-    def layer(self) -> int:
-        """Weights of the largest layer."""
-        return max(out * inside for out, inside in self.shapes.values())
-
-    @property
-    def sides(self) -> list[int]:
-        return [side for shape in self.shapes.values() for side in shape]
-
-    @property
-    def inputs(self) -> list[int]:
-        """The widths of the layers' inputs, of a shared one once."""
-        return [inside for name, (_, inside) in self.shapes.items() if name not in self.shared]
-
-    @property
-    def product(self) -> float:
-        """Operations of one product of every weight with every token."""
-        return 2.0 * self.weights * self.rows * self.tokens
-
-    def logits(self, tokens: int) -> float:
-        """Operations of the output head at `tokens` positions of each row."""
-        return 2.0 * self.vocabulary * self.hidden * self.rows * tokens
 
 
 @dataclass(frozen=True)
@@ -112,31 +76,12 @@ def _kfac(size: Size) -> float:
     return _factors(size) + sum(4.0 * side * min(side, tokens) ** 2 for side in size.sides)
 
 
-def start_forwards(size: Size) -> float:
-    """Operations of the start in the model's dtype: forward passes, with logits at every position, which none reads."""
-    return ROUNDS * (size.product + size.logits(size.tokens))
-
-
-def start_products(size: Size) -> float:
-    """Operations of its float64 products: X^T X of every distinct input, tau_k A_k of every layer and expert."""
-    grams = sum(2.0 * size.rows * size.tokens * side**2 for side in size.inputs)
-    return ROUNDS * (grams + size.experts * sum(2.0 * out * inside**2 for out, inside in size.shapes.values()))
-
-
-def start_solves(size: Size) -> float:
-    """Operations of its float64 solves: an LU decomposition and two triangular solves for every layer."""
-    return ROUNDS * sum(2 / 3 * inside**3 + 2.0 * out * inside**2 for out, inside in size.shapes.values())
-
-
 def _start(size: Size) -> float:
     return start_forwards(size) + start_products(size) + start_solves(size)
 
 
-def _started(size: Size) -> float:
-    """Bytes while the last teacher's charts are summed: these in float64, shared ones once, all before in float32."""
-    charts = sum(inside**2 for _, inside in size.shapes.values())
-    moves = size.weights if size.experts > 1 else 0
-    return float(SINGLE * (moves + charts) + DOUBLE * sum(side**2 for side in size.inputs))
+def _progressive(size: Size) -> float:
+    return progressive_forwards(size) + progressive_products(size) + solves(size)
 
 
 def _blame(size: Size) -> float:
@@ -173,9 +118,16 @@ PIECES = {
     "start": Piece(
         f"closed form, {ROUNDS} rounds, one expert",
         _start,
-        _started,
+        start_bytes,
         "part",
         "15: mostly in float64, of which an operation costs about six of a pass",
+    ),
+    "progressive": Piece(
+        "progressive start, one expert",
+        _progressive,
+        progressive_bytes,
+        "part",
+        "7: forward 1.8, float32 0.6 at three times, float64 0.5 at six times the cost of a pass's operation",
     ),
     "descent": Piece(
         "one descent step",

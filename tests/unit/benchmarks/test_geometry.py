@@ -1,5 +1,6 @@
 """The geometry benchmark's formulas and pieces; its measurements are made by `benchmarks/geometry.py`."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
 from benchmarks.geometry import RESULTS, compared, half_depth, timed
 from benchmarks.geometry_estimate import estimate, llama_8b
 from benchmarks.geometry_pieces import Blaming, Pieces
-from benchmarks.geometry_work import (
-    PIECES,
-    Size,
-    predicted,
-    quadratic_share,
-    scaling,
+from benchmarks.geometry_size import Size
+from benchmarks.geometry_starts import (
+    STARTS,
+    progressive_forwards,
+    progressive_products,
+    solves,
     start_forwards,
     start_products,
     start_solves,
-    table,
 )
+from benchmarks.geometry_work import PIECES, predicted, quadratic_share, scaling, table
 
 SIZE = Size({"a": (60, 40), "b": (40, 60)}, vocabulary=50, hidden=40, rows=8, tokens=10, answers=2)
 
@@ -38,18 +39,21 @@ def made(opened: Checkpoint, rows: int = 8) -> Pieces:
 
 
 class Products(TorchDispatchMode):
-    """Counts the operations of matrix products, those in float64 apart, and of solves with a matrix on the right."""
+    """Counts the operations of matrix products by dtype, and of solves with a matrix beside the system."""
 
-    # A linear layer is a product (mm) of its own where gradients may be asked for; in inference it is not taken apart.
-    total = double = solved = 0.0
+    # A linear layer is a product (mm) of its own where gradients may be asked for; in inference neither it nor a
+    # product (matmul) or a solve of tensors is taken apart. Those of more dimensions are attention's, left out.
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: Counter[torch.dtype] = Counter()
+        self.solved = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        if func._overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.linear):
-            operations = 2 * args[0].shape[-1] * found.numel()
-            self.total += operations
-            self.double += operations if found.dtype == torch.float64 else 0
-        if func._overloadpacket is torch.ops.aten._linalg_solve_ex:
+        packet, aten = func._overloadpacket, torch.ops.aten
+        if packet in (aten.mm, aten.bmm, aten.linear) or (packet is aten.matmul and args[0].dim() == 2):
+            self.by[found.dtype] += 2 * args[0].shape[-1] * found.numel()
+        if packet in (aten._linalg_solve_ex, aten.linalg_solve):
             side = args[0].shape[-1]
             self.solved += 2 / 3 * side**3 + 2 * side * args[1].numel()
         return found
@@ -61,7 +65,7 @@ def test_operations_are_those_that_run(opened: Checkpoint) -> None:
         with Products() as counter:
             pieces.actions[name]()
         # What the formulas leave out: attention's own products; the first layer's inputs need no gradient in a pass.
-        assert counter.total == pytest.approx(PIECES[name].operations(pieces.size), rel=0.1), name
+        assert counter.by.total() == pytest.approx(PIECES[name].operations(pieces.size), rel=0.1), name
         if name == "coordinates":
             pieces.move()
 
@@ -71,11 +75,26 @@ def test_a_start_multiplies_and_solves_what_its_formulas_say(opened: Checkpoint)
     pieces.move()
     with Products() as counter:
         pieces.actions["start"]()
-    assert counter.double == start_products(pieces.size)
+    assert counter.by == {torch.bfloat16: start_forwards(pieces.size), torch.float64: start_products(pieces.size)}
     assert counter.solved == pytest.approx(start_solves(pieces.size))
-    assert counter.total - counter.double == start_forwards(pieces.size)
     parts = sum(part(pieces.size) for part in (start_forwards, start_products, start_solves))
     assert PIECES["start"].operations(pieces.size) == parts
+
+
+@pytest.mark.parametrize("rows", [8, 24])  # a teacher's in less than a batch, and in two
+def test_a_progressive_start_multiplies_and_solves_what_its_formulas_say(opened: Checkpoint, rows: int) -> None:
+    pieces = made(opened, rows)
+    pieces.move()
+    with Products() as counter:
+        pieces.actions["progressive"]()
+    size = pieces.size
+    assert counter.by == {
+        torch.bfloat16: pytest.approx(progressive_forwards(size)),
+        torch.float32: progressive_products(size),
+    }
+    assert counter.solved == pytest.approx(solves(size))
+    parts = progressive_forwards(size) + progressive_products(size) + solves(size)
+    assert PIECES["progressive"].operations(size) == parts
 
 
 def test_every_piece_does_its_work(opened: Checkpoint) -> None:
@@ -83,15 +102,31 @@ def test_every_piece_does_its_work(opened: Checkpoint) -> None:
     assert set(pieces.actions) | {"blame"} == set(PIECES)
     for name, action in pieces.actions.items():
         before = {name: module.weight.detach().clone() for name, module in pieces.layers.items()}
-        cost = timed(action, 1)
+        cost = timed(action, 1, before=pieces.restore if name in STARTS else lambda: None)
         assert cost["cpu"] > 0, name
         if name == "coordinates":
             pieces.move()
         if name == "descent":
             moved = [module.weight.detach().float() - pieces.start[name] for name, module in pieces.layers.items()]
             assert any(bool(move.any()) for move in moved)
-        if name == "start":
+        if name in STARTS:
             assert not any(torch.equal(module.weight, before[name]) for name, module in pieces.layers.items())
+
+
+def test_a_start_is_timed_from_where_the_model_was_moved_to_in_every_round(opened: Checkpoint) -> None:
+    pieces = made(opened)
+    pieces.move()
+    name, module = next(iter(pieces.layers.items()))
+    begun, ended = [], []
+
+    def action() -> None:
+        begun.append(module.weight.detach().clone())
+        pieces.actions["progressive"]()
+        ended.append(module.weight.detach().clone())
+
+    timed(action, 2, before=pieces.restore)
+    assert torch.equal(begun[0], pieces.start[name].to(begun[0].dtype)) and torch.equal(*begun)
+    assert not torch.equal(begun[0], ended[0]) and torch.equal(*ended)
 
 
 def test_blame_moves_the_model_to_the_merge(opened: Checkpoint) -> None:
@@ -159,17 +194,22 @@ def test_the_estimate_of_8b_is_its_formulas() -> None:
 
 
 def test_the_estimate_of_a_start_at_8b_is_of_four_teachers_with_64_rows_each() -> None:
-    size, narrow, wide = llama_8b(), 4096, 14336
+    size, narrow, keys, wide, layers = llama_8b(), 4096, 1024, 14336, 32
     found = estimate(size)["solve"]
-    rows, rounds, layers = 4 * 64, 2, 32
-    assert found["start"] == pytest.approx(rounds * rows * 64 * 2 * (size.weights + 128_256 * narrow))
-    grams = 2 * rows * 64 * (3 * narrow**2 + wide**2)  # of what goes into q, k, v; into o; into gate, up; into down
-    one = 2 * size.weights / layers - 2 * narrow * wide  # but down
-    products = one * narrow + 2 * narrow * wide * wide
+    tokens = 4 * 64 * 64
+    attention, mlp = 2 * narrow * (narrow + keys), 3 * narrow * wide  # weights of one block
+    reached = attention - narrow**2  # query, key and value, on the way to attention's output
+    reached += attention + attention + 2 * narrow * wide  # on the way to gate and up, and to down
+    whole = 4 * 32 - 1 + 32 * 8 / (4 * 64)  # of a block: the entering pass is one short, a batch gives the order
+    forwards = 2 * tokens * (whole * (attention + mlp) + layers * reached)
+    grams = 2 * tokens * (3 * narrow**2 + wide**2)  # of what goes into q, k, v; into o; into gate, up; into down
+    assert found["start_float32"] == pytest.approx(layers * (grams + 2 * tokens * (attention + mlp)))
+    assert found["start"] == pytest.approx(forwards + found["start_float32"])
     factored = 2 / 3 * (6 * narrow**3 + wide**3)
-    assert found["start_double"] == pytest.approx(rounds * layers * (grams + (3 + 1) * products + factored))
-    charts, moves = 4 * (6 * narrow**2 + wide**2), 4 * size.weights / layers
-    held = layers * (charts + moves + 8 * (3 * narrow**2 + wide**2))
+    triangular = 2 * (attention + 2 * narrow * wide) * narrow + 2 * narrow * wide * wide
+    assert found["start_double"] == pytest.approx(layers * (factored + triangular))
+    outputs = 2 * narrow + 2 * keys + 2 * wide + narrow
+    held = 2 * tokens * (2 * narrow + outputs) + 8 * wide * (wide + narrow) + 4 * size.weights
     kept = 2 * (size.weights + 128_256 * narrow) + 4 * size.weights
     assert found["start_gigabytes"] == pytest.approx((held + kept) / 1e9)
 
