@@ -75,8 +75,8 @@ class _Reached(Exception):
 def progressive(model: Any, calibration: Calibration, teachers: Teachers, weights: Weights) -> dict[str, Tensor]:
     """The merged linear layers by weight name, float32; `model`, which holds the mixture, holds them rounded after.
 
-    Takes, of up to ROWS rows of each teacher, spread evenly: one forward pass through the teacher and some three and a
-    half through the merge. Holds the states of all these rows twice, and the layers' outputs, one block of a teacher
+    Takes, of up to ROWS rows of each teacher, spread evenly: one forward pass through the teacher and some four
+    through the merge. Holds the states of all these rows twice, and the layers' outputs, one block of a teacher
     and the systems of one layer at a time.
 
     Raises:

@@ -6,9 +6,13 @@
     sharp        as divergence on alignment rows; on skill rows r = sqrt(-2 log p_merge(answer)), mean per answer token:
                  the distance to a teacher that is sure of its greedy answer, 2 KL(answer || merge), and so above 0
                  for the teacher itself: a merge that has the teacher's doubts already is pulled on
+    hellinger    r^2 = 8 (1 - sum_j sqrt(p_j q_j)), mean per answer token: 8 times the squared Hellinger distance. To
+                 second order the same Fisher-Rao distance, but never above 8, so that a token which is lost anyhow
+                 weighs no more than that and pulls no more
     likelihood   r = max(0, log p_teacher(answer) - log p_merge(answer)), mean per answer token: the one answer alone
 
-Source: Amari, Information Geometry and Its Applications, section 3.5, for KL and the Fisher metric; the use is ours.
+Source: Amari, Information Geometry and Its Applications, section 3.5, for divergences and the Fisher metric; the use
+is ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge.merger.geometry.gradients import Factors, answer_factors, factors
-from alignmerge.merger.geometry.rows import ALIGNMENT, Batch, Row, answer_divergences, answer_means
+from alignmerge.merger.geometry.rows import ALIGNMENT, Batch, Row, answer_divergences, answer_hellingers, answer_means
 
-Kind = Literal["divergence", "sharp", "likelihood"]
-KINDS: tuple[Kind, ...] = ("divergence", "sharp", "likelihood")
+Kind = Literal["divergence", "sharp", "hellinger", "likelihood"]
+KINDS: tuple[Kind, ...] = ("divergence", "sharp", "hellinger", "likelihood")
 # Below this a distance (nats^1/2) is the rounding of bfloat16 logits, and has no direction.
 LEAST = 1e-2
 
@@ -37,6 +41,8 @@ def _halves(kind: Kind, logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Te
     """r^2 / 2 of each row, a divergence, (n,)."""
     if kind == "divergence":
         return answer_divergences(logits, batch, rows)
+    if kind == "hellinger":
+        return 4 * answer_hellingers(logits, batch, rows)
     aligned = torch.tensor([row.source == ALIGNMENT for row in rows], device=logits.device)
     return torch.where(aligned, answer_divergences(logits, batch, rows), -answer_means(logits, batch))
 

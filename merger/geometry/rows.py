@@ -91,9 +91,7 @@ def answer_means(logits: Tensor, batch: Batch) -> Tensor:
     """`log_likelihoods` from the logits at `before_answers` alone, (answer tokens, vocabulary), row after row."""
     where, picked = before_answers(batch), logits.float()
     token = picked.gather(1, batch.ids[:, 1:][where].unsqueeze(1)).squeeze(1) - picked.logsumexp(dim=1)
-    row = where.nonzero()[:, 0]
-    total = torch.zeros(len(batch.ids), dtype=token.dtype, device=token.device).index_add(0, row, token)
-    return total / batch.targets.sum(dim=1)
+    return _means(token, batch)
 
 
 def answer_divergences(logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Tensor:
@@ -106,6 +104,27 @@ def answer_divergences(logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Ten
     Raises:
         RecipeError: a row has no teacher.
     """
+    logs, own, rests = _beside_teachers(logits, rows)
+    rest, own_rest = rests
+    token = (logs.exp() * (logs - own)).sum(dim=1) + rest * (rest.log() - own_rest.log())
+    return _means(token, batch).clamp_min(0.0)
+
+
+def answer_hellingers(logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Tensor:
+    """Mean over answer tokens of 1 - sum_j sqrt(p_j q_j), p the teacher's, q the model's, of each row, (n,), in [0, 1].
+
+    The squared Hellinger distance; as for `answer_divergences` a lower bound of the whole one.
+
+    Raises:
+        RecipeError: a row has no teacher.
+    """
+    logs, own, rests = _beside_teachers(logits, rows)
+    apart = ((logs / 2).exp() - (own / 2).exp()).square().sum(dim=1)  # 1 - sum sqrt(p q) would round where it is small
+    return _means((apart + (rests[0].sqrt() - rests[1].sqrt()).square()) / 2, batch)
+
+
+def _beside_teachers(logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Teachers' and model's log-probabilities of the tokens that teachers list, and the mass of all others in each."""
     teachers = [row.teacher for row in rows]
     if any(one is None for one in teachers):
         raise RecipeError("calibration: a row carries no distributions of the model that gave its answer")
@@ -113,13 +132,15 @@ def answer_divergences(logits: Tensor, batch: Batch, rows: Sequence[Row]) -> Ten
     logs = torch.cat([one.logs for one in teachers if one is not None]).to(logits.device)
     values = logits.float()
     own = values.gather(1, tokens) - values.logsumexp(dim=1, keepdim=True)
-    share = logs.exp()
-    token = (share * (logs - own)).sum(dim=1)
-    rest, own_rest = ((1 - part.sum(dim=1)).clamp_min(LEAST_REST) for part in (share, own.exp()))
-    token = token + rest * (rest.log() - own_rest.log())
-    total = torch.zeros(len(rows), dtype=token.dtype, device=token.device)
+    rest, own_rest = ((1 - part.exp().sum(dim=1)).clamp_min(LEAST_REST) for part in (logs, own))
+    return logs, own, (rest, own_rest)
+
+
+def _means(token: Tensor, batch: Batch) -> Tensor:
+    """The mean over the answer tokens of each row, (n,)."""
     row = before_answers(batch).nonzero()[:, 0]
-    return (total.index_add(0, row, token) / batch.targets.sum(dim=1)).clamp_min(0.0)
+    total = torch.zeros(len(batch.ids), dtype=token.dtype, device=token.device).index_add(0, row, token)
+    return total / batch.targets.sum(dim=1)
 
 
 # A harmful request and its harmless look-alike, each with the anchor's own answer.

@@ -149,7 +149,7 @@ ALIGNMERGE = MergeMethod(
             "divergence",
             "Distance of two answers: of whole distributions (sharp: on skill rows to the answer itself), or of the "
             "one answer's likelihood.",
-            choices=("divergence", "sharp", "likelihood"),
+            choices=("divergence", "sharp", "hellinger", "likelihood"),
         ),
         _number("lambda_geo", 0.001, "Weight of the squared distance from the start, in the chart.", 0.0, 1e3),
         _number("lambda_align", 1.0, "Weight of the distance to the anchor where alignment is at stake.", 0.0, 1e6),

@@ -34,14 +34,16 @@ def found(kind: Kind, model: Any, rows: list[Row]) -> Tensor:
     return squares(kind, answer_logits(model, batch), batch, rows)
 
 
-def brute_force(teacher: Any, model: Any, row: Row, kept: int | None = None) -> float:
-    """2 KL per answer token in float64; with `kept` all but the teacher's likeliest tokens are one outcome."""
+def brute_force(teacher: Any, model: Any, row: Row, kept: int | None = None, kind: Kind = "divergence") -> float:
+    """r^2 per answer token in float64; with `kept` all but the teacher's likeliest tokens are one outcome."""
     with torch.no_grad():
         p, q = answer_logs(teacher, row).double().exp(), answer_logs(model, row).double().exp()
     if kept is not None:
         order = p.argsort(dim=1, descending=True)
         p, q = p.gather(1, order), q.gather(1, order)
         p, q = (torch.cat([one[:, :kept], one[:, kept:].sum(dim=1, keepdim=True)], dim=1) for one in (p, q))
+    if kind == "hellinger":
+        return float(4 * (p.sqrt() - q.sqrt()).square().sum(dim=1).mean())
     return float(2 * (p * (p.log() - q.log())).sum(dim=1).mean())
 
 
@@ -51,30 +53,44 @@ def test_a_teacher_is_at_no_distance_from_itself_and_others_are(family: str) -> 
     with torch.no_grad():
         assert all(0 <= value < 1e-5 for value in found("divergence", teacher, rows).tolist())
         assert all(value < 1e-9 for value in found("likelihood", teacher, rows).tolist())
-        assert all(value > 1e-3 for value in found("divergence", shifted(teacher, 1), rows).tolist())
+        for kind in ("divergence", "hellinger"):
+            assert all(value > 1e-3 for value in found(kind, shifted(teacher, 1), rows).tolist())
+        assert all(0 <= value < 1e-5 for value in found("hellinger", teacher, rows).tolist())
 
 
-def test_with_all_tokens_kept_it_is_the_whole_divergence() -> None:
+@pytest.mark.parametrize("kind", ["divergence", "hellinger"])
+def test_with_all_tokens_kept_it_is_the_whole_distance(kind: Kind) -> None:
     teacher, rows = taught(FEW)
     model = shifted(teacher, 1)
     with torch.no_grad():
-        values = found("divergence", model, rows).tolist()
-    assert values == pytest.approx([brute_force(teacher, model, row) for row in rows], rel=1e-4)
+        values = found(kind, model, rows).tolist()
+    assert values == pytest.approx([brute_force(teacher, model, row, kind=kind) for row in rows], rel=1e-4)
 
 
-def test_with_a_part_kept_it_is_the_divergence_of_those_and_the_rest() -> None:
+def test_a_token_that_is_lost_weighs_eight_at_most() -> None:
+    teacher, rows = taught(MANY)
+    model = copy.deepcopy(teacher)
+    model.lm_head.weight.data *= -30  # sure of what the teacher holds for least likely
+    with torch.no_grad():
+        lost, unbounded = found("hellinger", model, rows), found("divergence", model, rows)
+    assert 4 < float(lost.min()) <= float(lost.max()) <= 8 and float(unbounded.min()) > 16
+
+
+@pytest.mark.parametrize("kind", ["divergence", "hellinger"])
+def test_with_a_part_kept_it_is_the_distance_of_those_and_the_rest(kind: Kind) -> None:
     teacher, rows = taught(MANY)
     teacher.lm_head.weight.data *= 0.3  # flat enough that the rest holds mass
     rows, model = measure(teacher, rows, pad=0), shifted(teacher, 1)
     assert all(float(row.teacher.logs.exp().sum(dim=1).max()) < 0.9 for row in rows if row.teacher is not None)
     with torch.no_grad():
-        values = found("divergence", model, rows).tolist()
-    assert values == pytest.approx([brute_force(teacher, model, row, KEPT) for row in rows], rel=1e-3)
-    whole = [brute_force(teacher, model, row) for row in rows]
+        values = found(kind, model, rows).tolist()
+    assert values == pytest.approx([brute_force(teacher, model, row, KEPT, kind) for row in rows], rel=1e-3)
+    whole = [brute_force(teacher, model, row, kind=kind) for row in rows]
     assert all(0 <= value <= all_of + 1e-6 for value, all_of in zip(values, whole, strict=True))
 
 
-def test_small_moves_have_the_length_of_the_exact_output_fisher() -> None:
+@pytest.mark.parametrize("kind", ["divergence", "hellinger"])
+def test_small_moves_have_the_length_of_the_exact_output_fisher(kind: Kind) -> None:
     """r^2 = delta^T F delta with F the mean over answer tokens of J^T (diag p - p p^T) J."""
     teacher, rows = taught(FEW)
     names = list(merged_linears(teacher))
@@ -99,7 +115,7 @@ def test_small_moves_have_the_length_of_the_exact_output_fisher() -> None:
         fisher.append(float((p * centred.square()).sum(dim=1).mean()))
     share = (4e-4 / (sum(fisher) / len(fisher))) ** 0.5
     with torch.no_grad():
-        values = found("divergence", moved(share), rows).tolist()
+        values = found(kind, moved(share), rows).tolist()
     expected = [share**2 * one for one in fisher]
     assert sum(values) == pytest.approx(sum(expected), rel=0.03)
     assert values == pytest.approx(expected, rel=0.1)
