@@ -139,6 +139,7 @@ def _part(share: int) -> dict[str, int]:
 
 
 NO_SKILL = {"start": "mixture", "lambda_skill": 0.0}  # the closed form would be the anchor itself
+NO_GRADIENT = {"descent_steps": 0, "steps": 0}
 DISTILLATION = {"lambda_geo": 0.0, "lambda_bud": 0.0, "steps": 0, "stretches": 1}
 CONTROLS = {
     one.label: one
@@ -157,7 +158,14 @@ CONTROLS = {
             for name in ("identity", "fisher", "kfac")
         ),
         Control("from_mixture", "alignmerge", {"start": "mixture"}, "the same solve from the plain mixture"),
-        Control("start_alone", "alignmerge", {"descent_steps": 0, "steps": 0}, "the closed form alone, no gradient"),
+        Control("start_alone", "alignmerge", NO_GRADIENT, "the closed form alone, no gradient"),
+        Control("progressive", "alignmerge", {"start": "progressive"}, "the same solve from the progressive start"),
+        Control(
+            "progressive_alone",
+            "alignmerge",
+            {"start": "progressive", **NO_GRADIENT},
+            "the progressive start alone, no gradient",
+        ),
         Control(
             "sharp_skills",
             "alignmerge",

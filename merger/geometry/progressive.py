@@ -3,14 +3,14 @@
 A teacher is the anchor on alignment rows, or an expert on rows of its domain. In the order of a forward pass, layer by
 layer,
 
-    W = argmin  sum_k lambda_k w_k mean_t |W x_t - y_kt|^2  +  DAMPING sum_j A_jj |(W - W_0)_j|^2
-      = W_0 + (sum_k lambda_k w_k mean_t (y_kt - W_0 x_t) x_t^T) (A + DAMPING diag A)^-1
-    A = sum_k lambda_k w_k mean_t x_t x_t^T
+    W = argmin  sum_k lambda_k w_k (mean_t |W x_t - y_kt|^2 + DAMPING sum_j A_kjj |(W - W_k)_j|^2)
+      = (sum_k lambda_k w_k (Y_k + DAMPING W_k diag A_k)) (A + DAMPING diag A)^-1
+    A_k = mean_t x_t x_t^T,   Y_k = mean_t y_kt x_t^T   on the rows of teacher k,   A = sum_k lambda_k w_k A_k
 
-y_k is what teacher k's own layer gives on its own way through the row; x is what the layer is given in the merge, whose
-earlier layers are solved already; W_0 is the mixture's layer, (W - W_0)_j the j-th column. So a layer also makes good
-what the earlier ones left over, as far as a linear map can. In `closed-form` (start.py) y_k is the teacher's layer at
-the merge's input instead, and errors add up from layer to layer. Every teacher counts once, as there.
+W_k is teacher k's own layer, (W - W_k)_j the j-th column, and y_k what that layer gives on its own way through the row;
+x is what the layer is given in the merge, whose earlier layers are solved already. So a layer also makes good what the
+earlier ones left over, as far as a linear map can. In `closed-form` (start.py) y_k is W_k x instead, and errors add up
+from layer to layer. Every teacher counts once, as there.
 
 Source: arXiv 2512.16245 for the terms; least squares with this damping from Jin et al., arXiv 2212.09849; layers solved
 one after another on the inputs that the solved ones give are usual in pruning and quantisation (Frantar and Alistarh,
@@ -185,7 +185,8 @@ def _solved(
 ) -> dict[str, Tensor]:
     """The solved weights of layers that share their input; the block holds them, rounded, after."""
     grams: dict[str, Tensor] = {}
-    moves: dict[str, Tensor] = {}
+    moves: dict[str, Tensor] = {}  # from the weights that the block holds, so that what agrees already stays as it is
+    damped: dict[tuple[str, int | None], Tensor] = {}
     shares = {block.layers[one]: teachers.weights(block.layers[one]) for one in layers}
     for passage, targets in zip(passages, wanted, strict=True):
         given = _given(passage, block, layers[0])
@@ -197,6 +198,11 @@ def _solved(
             left = (targets[name].float() - module(given).float()).T @ x
             _add(grams, name, gram, passage.rate * share)
             _add(moves, name, left.double(), passage.rate * share)
+            _add(damped, (name, passage.teacher), gram.diagonal(), passage.rate * share)
+    for (name, teacher), diagonal in damped.items():
+        own = next(one for one in layers if block.layers[one] == name).weight
+        apart = teachers.tensor(name, teacher).to(own.device) - own.float()
+        moves[name] += DAMPING * apart * diagonal
     found: dict[str, Tensor] = {}
     for module in layers:
         name = block.layers[module]
@@ -232,7 +238,7 @@ def _move(name: str, gram: Tensor, move: Tensor) -> Tensor:
     return found
 
 
-def _add(sums: dict[str, Tensor], name: str, value: Tensor, weight: float) -> None:
+def _add(sums: dict[Any, Tensor], name: object, value: Tensor, weight: float) -> None:
     sums[name] = sums[name].add_(value, alpha=weight) if name in sums else value * weight
 
 

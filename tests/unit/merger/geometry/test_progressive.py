@@ -68,22 +68,24 @@ def oracle(given: Problem, others: Sequence[Any], weights: Sequence[float], alig
     layers = merged_linears(merge)
     for name in sorted(layers, key=lambda name: (name.split(".")[2], WALK.index(name.split(".")[-2]))):
         start = layers[name].weight.data
-        left, right, gram = [], [], torch.zeros(start.shape[1], dtype=torch.float64)
+        left, right, whole = [], [], torch.zeros(start.shape[1], dtype=torch.float64)
         for weight, rows, teacher in groups:
             x, _ = through(merge, name, rows)
             _, y = through(teacher, name, rows)
             rate = (weight / len(x)) ** 0.5
-            left.append(rate * x)
-            right.append(rate * (y - x @ start.T))
-            gram += rate**2 * x.square().sum(dim=0)
-        left.append((module.DAMPING * gram + module.FLOOR * gram.mean()).sqrt().diag())
-        right.append(torch.zeros(len(gram), len(start), dtype=torch.float64))
+            gram = rate**2 * x.square().sum(dim=0)
+            damp = (module.DAMPING * gram).sqrt().diag()
+            left += [rate * x, damp]
+            right += [rate * (y - x @ start.T), damp @ (merged_linears(teacher)[name].weight.data - start).T]
+            whole += gram
+        left.append((module.FLOOR * whole.mean()).sqrt() * torch.eye(len(whole), dtype=torch.float64))
+        right.append(torch.zeros(len(whole), len(start), dtype=torch.float64))
         layers[name].weight.data = start + torch.linalg.lstsq(torch.cat(left), torch.cat(right)).solution.T
     return linears(merge)
 
 
-# In bfloat16 every layer's input is rounded on the way, and so are the targets.
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.bfloat16, 3e-2)])
+# Of the move's norm. In bfloat16 every layer's input is rounded on the way, and so are the targets.
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.12)])
 @pytest.mark.parametrize(("weights", "align"), [((1.0, 1.0), 1.0), ((0.3, 2.0), 0.5)])
 def test_every_layer_is_the_least_squares_solution_behind_the_solved_ones(
     given: Problem, weights: tuple[float, ...], align: float, dtype: torch.dtype, near: float
@@ -95,7 +97,8 @@ def test_every_layer_is_the_least_squares_solution_behind_the_solved_ones(
     found = progressive(model, given.calibration, taught_by(given.anchor, others, weights), asked)
     assert set(found) == set(wanted)
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name].double(), value, rtol=0, atol=near)
+        apart, moved = found[name].double() - value, value - given.start[name].double()
+        assert float(apart.norm()) < near * float(moved.norm())
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name].to(dtype), merged_linears(model)[name].weight.data)
     assert max(float((value - given.start[name].double()).abs().max()) for name, value in wanted.items()) > 0.1
