@@ -3,9 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from alignmerge.merger.geometry.progressive import ROWS
+from alignmerge.merger.geometry.start import ROWS
 from benchmarks.geometry_size import HALF, SINGLE, Size
-from benchmarks.geometry_starts import STARTS, progressive_forwards, progressive_products, solves
+from benchmarks.geometry_starts import (
+    STARTS,
+    progressive_forwards,
+    progressive_products,
+    solves,
+    start_forwards,
+    start_products,
+    start_solves,
+)
 from benchmarks.geometry_work import COPIES, PIECES, WALKED
 
 # What the estimate assumes and no run has shown. DOUBLE_RATE: operations a second of a CPU in float64.
@@ -27,25 +35,27 @@ def llama_8b() -> Size:
 def estimate(size: Size, rate: float = RATE, double_rate: float = DOUBLE_RATE) -> dict[str, Any]:
     """Operations, bytes and seconds of every piece and of one solve with default knobs, at `rate` operations a second.
 
-    A solve: the progressive start with ROWS rows of every teacher, STEPS descent steps of BATCH rows, STRETCHES merits
-    and RESTORING restoring steps, each with a merit, of HELD_OUT rows, and the merits of the mixture and of the start.
+    A solve: the start with ROWS rows of every teacher, STEPS descent steps of BATCH rows, STRETCHES merits and
+    RESTORING restoring steps, each with a merit, of HELD_OUT rows, and the merits of the mixture and of the start.
     trust: the trust region's forwards over the same rows: how far each stretch and step went, and, with logits at every
-    position, where the next is measured from, also as descent and restoring begin. None is cut. start_float32: what of
-    the start is in float32, counted at `rate` too; start_double: its solves, beside it, at `double_rate`, as if done on
-    a CPU. gigabytes: the model, the mixture and the descent's copies at once; start_gigabytes: the model, the mixture
-    and what the start holds.
+    position, where the next is measured from, also as descent and restoring begin. None is cut. start_double: what the
+    start does in float64, at `double_rate`, as if all of it were done on a CPU. gigabytes: the model, the mixture and
+    the descent's copies at once; start_gigabytes: the model, the mixture and what the start holds.
+
+    progressive: the same of the other start, of as many rows; `float32` is what of its operations is in float32, which
+    is counted at `rate` too.
     """
     start = replace(size, rows=ROWS * (1 + size.experts))
     held_out, moves = replace(size, rows=HELD_OUT), STRETCHES + RESTORING
     merit, whole = (PIECES[name].operations(held_out) for name in ("merit", "finite_drift"))
-    products, double = progressive_products(start), solves(start)
     single = {
-        "start": progressive_forwards(start) + products,
+        "start": start_forwards(start),
         "descent": STEPS * PIECES["descent"].operations(replace(size, rows=BATCH)),
         "merits": (2 + moves) * merit,
         "trust": moves * merit + (2 + moves) * whole,
         "restoring": RESTORING * PIECES["restoring"].operations(size),
     }
+    double = start_products(start) + start_solves(start)
     model = HALF * (size.weights + size.vocabulary * size.hidden)
     return {
         "weights": size.weights,
@@ -57,13 +67,18 @@ def estimate(size: Size, rate: float = RATE, double_rate: float = DOUBLE_RATE) -
         "pieces": _pieces(size, rate),
         "solve": {
             **single,
-            "start_float32": products,
             "start_double": double,
             "operations": sum(single.values()) + double,
             "seconds": sum(single.values()) / rate + double / double_rate,
             "gigabytes": (model + (1 + COPIES) * SINGLE * size.weights) / 1e9,
-            "start_gigabytes": (model + SINGLE * size.weights + PIECES["progressive"].bytes(start)) / 1e9,
+            "start_gigabytes": (model + SINGLE * size.weights + PIECES["start"].bytes(start)) / 1e9,
             "walked_terabytes": STEPS * WALKED * size.weights / 1e12,
+        },
+        "progressive": {
+            "operations": progressive_forwards(start) + progressive_products(start),
+            "float32": progressive_products(start),
+            "double": solves(start),
+            "gigabytes": (model + SINGLE * size.weights + PIECES["progressive"].bytes(start)) / 1e9,
         },
     }
 

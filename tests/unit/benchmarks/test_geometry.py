@@ -194,8 +194,24 @@ def test_the_estimate_of_8b_is_its_formulas() -> None:
 
 
 def test_the_estimate_of_a_start_at_8b_is_of_four_teachers_with_64_rows_each() -> None:
-    size, narrow, keys, wide, layers = llama_8b(), 4096, 1024, 14336, 32
+    size, narrow, wide = llama_8b(), 4096, 14336
     found = estimate(size)["solve"]
+    rows, rounds, layers = 4 * 64, 2, 32
+    assert found["start"] == pytest.approx(rounds * rows * 64 * 2 * (size.weights + 128_256 * narrow))
+    grams = 2 * rows * 64 * (3 * narrow**2 + wide**2)  # of what goes into q, k, v; into o; into gate, up; into down
+    one = 2 * size.weights / layers - 2 * narrow * wide  # but down
+    products = one * narrow + 2 * narrow * wide * wide
+    factored = 2 / 3 * (6 * narrow**3 + wide**3)
+    assert found["start_double"] == pytest.approx(rounds * layers * (grams + (3 + 1) * products + factored))
+    charts, moves = 4 * (6 * narrow**2 + wide**2), 4 * size.weights / layers
+    held = layers * (charts + moves + 8 * (3 * narrow**2 + wide**2))
+    kept = 2 * (size.weights + 128_256 * narrow) + 4 * size.weights
+    assert found["start_gigabytes"] == pytest.approx((held + kept) / 1e9)
+
+
+def test_the_estimate_of_the_progressive_start_at_8b() -> None:
+    size, narrow, keys, wide, layers = llama_8b(), 4096, 1024, 14336, 32
+    found = estimate(size)["progressive"]
     tokens = 4 * 64 * 64
     attention, mlp = 2 * narrow * (narrow + keys), 3 * narrow * wide  # weights of one block
     reached = attention - narrow**2  # query, key and value, on the way to attention's output
@@ -203,15 +219,15 @@ def test_the_estimate_of_a_start_at_8b_is_of_four_teachers_with_64_rows_each() -
     whole = 4 * 32 - 1 + 32 * 8 / (4 * 64)  # of a block: the entering pass is one short, a batch gives the order
     forwards = 2 * tokens * (whole * (attention + mlp) + layers * reached)
     grams = 2 * tokens * (3 * narrow**2 + wide**2)  # of what goes into q, k, v; into o; into gate, up; into down
-    assert found["start_float32"] == pytest.approx(layers * (grams + 2 * tokens * (attention + mlp)))
-    assert found["start"] == pytest.approx(forwards + found["start_float32"])
+    assert found["float32"] == pytest.approx(layers * (grams + 2 * tokens * (attention + mlp)))
+    assert found["operations"] == pytest.approx(forwards + found["float32"])
     factored = 2 / 3 * (6 * narrow**3 + wide**3)
     triangular = 2 * (attention + 2 * narrow * wide) * narrow + 2 * narrow * wide * wide
-    assert found["start_double"] == pytest.approx(layers * (factored + triangular))
+    assert found["double"] == pytest.approx(layers * (factored + triangular))
     outputs = 2 * narrow + 2 * keys + 2 * wide + narrow
     held = 2 * tokens * (2 * narrow + outputs) + 8 * wide * (wide + narrow) + 4 * size.weights
     kept = 2 * (size.weights + 128_256 * narrow) + 4 * size.weights
-    assert found["start_gigabytes"] == pytest.approx((held + kept) / 1e9)
+    assert found["gigabytes"] == pytest.approx((held + kept) / 1e9)
 
 
 def test_the_page_on_costs_has_the_numbers_of_the_committed_run() -> None:
