@@ -25,7 +25,7 @@ experts:
   - {{model: {one}, trained_from: {start}, skill: arithmetic, weight: 0.8}}
   - {{model: {family}/expert_a, trained_from: anchor, skill: units, weight: 0.6}}
 method: alignmerge
-parameters: {{start: closed-form, descent_steps: 0, steps: 0, lambda_bud: 0.0, threads: 1}}
+parameters: {{start: {kind}, descent_steps: 0, steps: 0, lambda_bud: 0.0, threads: 1}}
 dtype: float32
 calibration: {{alignment_items: 4, expert_items: 4, validation_items: 2, alignment_tokens: 4, expert_tokens: 4}}
 """
@@ -48,8 +48,14 @@ def updates(adapter: Path) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.fixture(params=["closed-form", "progressive"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """What the solve starts from."""
+    return str(request.param)
+
+
 @pytest.fixture
-def recipes(start: str, family: Path, tmp_path: Path) -> dict[str, Path]:
+def recipes(start: str, kind: str, family: Path, tmp_path: Path) -> dict[str, Path]:
     """The recipe with the adapter, and with its update added to what it was trained on."""
     write_adapter(tmp_path / "adapter", family / start)
     opened, moves = open_checkpoint(family / start), updates(tmp_path / "adapter")
@@ -59,7 +65,7 @@ def recipes(start: str, family: Path, tmp_path: Path) -> dict[str, Path]:
     found = {}
     for name in ("adapter", "folded"):
         found[name] = tmp_path / f"{name}.yaml"
-        found[name].write_text(RECIPE.format(family=family, one=tmp_path / name, start=start))
+        found[name].write_text(RECIPE.format(family=family, one=tmp_path / name, start=start, kind=kind))
     return found
 
 
@@ -71,9 +77,11 @@ def merged(recipe: Path) -> tuple[Mapping[str, torch.Tensor], dict[str, Any]]:
     return load_file(out / "model.safetensors"), jsonio.read(out / "merge.json")["account"]
 
 
-def test_it_is_the_merge_of_the_same_expert_as_a_full_checkpoint(recipes: dict[str, Path], empty_cache: Path) -> None:
+def test_it_is_the_merge_of_the_same_expert_as_a_full_checkpoint(
+    recipes: dict[str, Path], kind: str, empty_cache: Path
+) -> None:
     (found, account), (wanted, _) = (merged(recipes[name]) for name in ("adapter", "folded"))
-    assert account["start"] == {"from": "closed-form", "why": None}
+    assert account["start"] == {"from": kind, "why": None}
     assert set(found) == set(wanted)
     for name, value in wanted.items():  # experts stand in the order of their digests, so sums round differently
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)

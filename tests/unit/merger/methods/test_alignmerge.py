@@ -81,10 +81,18 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return made("llama3", tmp_path_factory.mktemp("llama3"))
 
 
-@pytest.mark.parametrize("residual", ["divergence", "sharp"])
-def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: Case, residual: str) -> None:
+@pytest.mark.parametrize(
+    ("start", "residual"),
+    [
+        ("closed-form", "divergence"),
+        ("closed-form", "sharp"),
+        ("progressive", "divergence"),
+        ("closed-form", "hellinger"),
+    ],
+)
+def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: Case, start: str, residual: str) -> None:
     account: dict[str, Any] = {}
-    knobs = {**SHORT, "radius": 3e-4, "batch_rows": 48, "residual": residual}
+    knobs = {**SHORT, "radius": 3e-4, "batch_rows": 48, "start": start, "residual": residual}
     found = merge_in_memory(case.recipe(**knobs), materials=case.materials, account=account)
     mixture = merge_in_memory(case.recipe("task_arithmetic", scale=1.0))
     moved = {name for name, value in found.items() if not torch.equal(value, mixture[name])}
@@ -95,6 +103,7 @@ def test_every_family_moves_its_linear_layers_alone_towards_its_teachers(case: C
     assert [line["phase"] for line in account["trace"]["steps"]][:3] == ["mixture", "start", "descent"]
     kept = [line["merit"] for line in account["trace"]["steps"] if line.get("kept", 1)]
     assert kept == sorted(kept, reverse=True) and kept[-1] < kept[0]
+    assert account["start"]["from"] == start or (case.family, start) == ("gemma2", "closed-form")  # no better there
     assert jsonio.canonical(account) and account["trace"]["settings"]["descent"]["residual"] == residual
 
 
@@ -111,6 +120,7 @@ def test_teachers_are_the_experts_by_name_with_their_task_vectors_and_weights(ll
         role, start = ("expert_a", "expert_b") if source.endswith("expert_a") else ("expert_b", "anchor")
         for layer, name in enumerate(f"model.layers.{at}.self_attn.q_proj.weight" for at in (0, 1)):
             assert torch.equal(known.anchor(name), values["anchor"][name].float())
+            assert torch.equal(known.tensor(name, index), values[role][name].float())
             moved = values[role][name].float() - values[start][name].float()
             assert torch.equal(known.task_vector(name, index), moved)
             assert known.weights(name)[index] == pytest.approx(0.3 if role == "expert_a" else (0.25, 1.0)[layer])
