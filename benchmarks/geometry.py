@@ -187,8 +187,16 @@ def _estimate_lines(found: Mapping[str, Any]) -> list[str]:
         f"{'a start, three experts':34} {solve['start']:9.2e} op. {solve['start'] / found['rate']:8.1f} s "
         f"{solve['start_gigabytes']:7.1f} GB held"
     )
-    lines.append(f"{'of these in float32':34} {solve['start_float32']:9.2e} op.")
     lines.append(f"{'and in float64, on a CPU':34} {double:9.2e} op. {double / found['double_rate']:8.1f} s")
+    other = found["progressive"]
+    lines.append(
+        f"{'a progressive start, three experts':34} {other['operations']:9.2e} op. "
+        f"{other['operations'] / found['rate']:8.1f} s {other['gigabytes']:7.1f} GB held"
+    )
+    lines.append(f"{'of these in float32':34} {other['float32']:9.2e} op.")
+    lines.append(
+        f"{'and in float64, on a CPU':34} {other['double']:9.2e} op. {other['double'] / found['double_rate']:8.1f} s"
+    )
     lines.append(
         f"{'a solve':34} {solve['operations']:9.2e} op. {solve['seconds']:8.1f} s {solve['gigabytes']:7.1f} GB held"
     )

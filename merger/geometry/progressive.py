@@ -9,8 +9,9 @@ layer,
 
 W_k is teacher k's own layer, (W - W_k)_j the j-th column, and y_k what that layer gives on its own way through the row;
 x is what the layer is given in the merge, whose earlier layers are solved already. So a layer also makes good what the
-earlier ones left over, as far as a linear map can. In `closed-form` (start.py) y_k is W_k x instead, and errors add up
-from layer to layer. Every teacher counts once, as there.
+earlier ones left over, as far as a linear map can; y_k is taken without the merge's own bias. In `closed-form`
+(start.py) y_k is W_k x instead, and errors add up from layer to layer. Every teacher counts once, as there. FLOOR is
+left out here.
 
 Source: arXiv 2512.16245 for the terms; least squares with this damping from Jin et al., arXiv 2212.09849; layers solved
 one after another on the inputs that the solved ones give are usual in pruning and quantisation (Frantar and Alistarh,
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Weights
-from alignmerge.merger.geometry.rows import Batch, Calibration, collate
+from alignmerge.merger.geometry.rows import Batch, Calibration, Row, collate
 from alignmerge.merger.geometry.start import Group, Teachers, grouped
 from alignmerge.progress import track
 
@@ -75,18 +76,18 @@ class _Reached(Exception):
 def progressive(model: Any, calibration: Calibration, teachers: Teachers, weights: Weights) -> dict[str, Tensor]:
     """The merged linear layers by weight name, float32; `model`, which holds the mixture, holds them rounded after.
 
-    Takes, of up to ROWS rows of each teacher, spread evenly: one forward pass through the teacher and some four
-    through the merge. Holds the states of all these rows twice, and the layers' outputs, one block of a teacher
-    and the systems of one layer at a time.
+    Takes, of up to ROWS rows of each teacher, see `some`: one forward pass through the teacher and some four through
+    the merge. Holds the states of all these rows twice, and the layers' outputs, one block of a teacher and the
+    systems of the layers with one input at a time.
 
     Raises:
-        RecipeError: a teacher has no rows, a layer's inputs are not finite or too large to be solved for, or the model
-            has no list of blocks that all of its linear layers are in.
+        RecipeError: a teacher has no rows or lacks a tensor of the model, what a layer is given is not finite, all zero
+            or too large to be solved for, or the model has no list of blocks that all of its linear layers are in.
     """
     groups = grouped(calibration, teachers, weights)
     blocks = _blocks(model)
     found: dict[str, Tensor] = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         batches = [_passages(model, group, teachers, blocks) for group in groups]
         passages = [one for part in batches for one in part]
         with track("start, block by block", len(blocks)) as bar:
@@ -110,15 +111,26 @@ def _blocks(model: nn.Module) -> list[_Block]:
     raise RecipeError("model: no list of blocks holds all of its linear layers; set parameters.start: closed-form")
 
 
+def some(rows: Sequence[Row]) -> list[Row]:
+    """ROWS of them, drawn at random, always the same; all where there are no more.
+
+    Rows stand in blocks of one kind, or in pairs of two kinds, so neither the first ones nor every n-th would do.
+    """
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
+    return [rows[index] for index in order.tolist()]
+
+
 def _passages(model: Any, group: Group, teachers: Teachers, blocks: Sequence[_Block]) -> list[_Passage]:
     """A teacher's rows, before the first block."""
-    rows = group.rows[:: -(-len(group.rows) // ROWS)]  # neighbours are of one kind
-    rows = sorted(rows, key=lambda row: len(row.prompt) + len(row.answer))
+    rows = sorted(some(group.rows), key=lambda row: len(row.prompt) + len(row.answer))
     rate = group.strength / sum(len(row.prompt) + len(row.answer) for row in rows)
     batches = [collate(rows[start : start + CHUNK], 0, model.device) for start in range(0, len(rows), CHUNK)]
     own = [_entered(model, batch, blocks) for batch in batches]
     stack = blocks[0].prefix.removesuffix("0.")
-    beside = {name: value for name, value in model.named_parameters() if not name.startswith(stack)}
+    head = {id(one) for one in model.get_output_embeddings().parameters()}
+    head -= {id(one) for one in model.get_input_embeddings().parameters()}  # tied
+    named = model.named_parameters()
+    beside = {name: one for name, one in named if id(one) not in head and not name.startswith(stack)}
     with _holding(beside, lambda name: teachers.tensor(name, group.teacher)):
         taught = [_entered(model, batch, blocks[:1])[0] for batch in batches]
     return [
@@ -145,11 +157,11 @@ def _entered(model: Any, batch: Batch, blocks: Sequence[_Block]) -> tuple[Tensor
 
 def _taught(passages: Sequence[_Passage], block: _Block, teachers: Teachers) -> list[dict[str, Tensor]]:
     """What one teacher's layers give at the real tokens of its passages, whose states go through its block."""
-    now: dict[str, Tensor] = {}
     out: list[dict[str, Tensor]] = []
 
     def hook_of(name: str) -> Callable[..., None]:
-        return lambda _, args, output: now.__setitem__(name, output)
+        # Copied at once: some families go on in place.
+        return lambda _, args, output: out[-1].__setitem__(name, output[passages[len(out) - 1].real])
 
     own = {block.prefix + name: value for name, value in block.module.named_parameters()}
     with (
@@ -157,8 +169,8 @@ def _taught(passages: Sequence[_Passage], block: _Block, teachers: Teachers) -> 
         _hooked(module.register_forward_hook(hook_of(name)) for module, name in block.layers.items()),
     ):
         for one in passages:
+            out.append({})
             one.taught = block.of(one, one.taught)
-            out.append({name: value[one.real] for name, value in now.items()})
     return out
 
 
@@ -206,10 +218,12 @@ def _solved(
     found: dict[str, Tensor] = {}
     for module in layers:
         name = block.layers[module]
+        if max(shares[name]) == 0:
+            found[name] = teachers.anchor(name)
+            continue
         found[name] = module.weight.data.to("cpu", torch.float32, copy=True)  # where the descent's masters lie
-        if max(shares[name]) > 0:
-            found[name] += _move(name, grams.pop(name), moves.pop(name)).float().cpu()
-            module.weight.data.copy_(found[name])
+        found[name] += _move(name, grams.pop(name), moves.pop(name)).float().cpu()
+        module.weight.data.copy_(found[name])
     return found
 
 
@@ -248,7 +262,12 @@ def _holding(parameters: Mapping[str, nn.Parameter], tensor: Callable[[str], Ten
     before = {name: value.data.clone() for name, value in parameters.items()}
     try:
         for name, value in parameters.items():
-            value.data.copy_(tensor(name))
+            try:
+                value.data.copy_(tensor(name))
+            except KeyError:
+                raise RecipeError(
+                    f"{name}: a checkpoint has no tensor of this name; set parameters.start: closed-form"
+                ) from None
         yield
     finally:
         for name, value in parameters.items():
