@@ -140,15 +140,15 @@ ALIGNMERGE = MergeMethod(
             "start",
             "choice",
             "closed-form",
-            "What linear layers start from: they answer their teachers, one by one or all at once; or the mixture.",
-            choices=("progressive", "closed-form", "mixture"),
+            "What linear layers start from: all led to their teachers at once, one by one, or the mixture.",
+            choices=("closed-form", "progressive", "mixture"),
         ),
         Parameter(
             "residual",
             "choice",
             "divergence",
-            "Distance of two answers: of whole distributions (sharp: on skill rows to the answer itself), or of the "
-            "one answer's likelihood.",
+            "Distance of two answers: of whole distributions (sharp: on skill rows to the answer itself; hellinger: "
+            "bounded), or of the one answer's likelihood.",
             choices=("divergence", "sharp", "hellinger", "likelihood"),
         ),
         _number("lambda_geo", 0.001, "Weight of the squared distance from the start, in the chart.", 0.0, 1e3),

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignmerge import jsonio
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
-from benchmarks.geometry import RESULTS, compared, half_depth, timed
+from benchmarks.geometry import RESULTS, _estimate_lines, compared, half_depth, timed
 from benchmarks.geometry_estimate import estimate, llama_8b
 from benchmarks.geometry_pieces import Blaming, Pieces
 from benchmarks.geometry_size import Size
@@ -174,6 +174,11 @@ def test_the_table_has_a_line_for_every_piece() -> None:
     lines = table(compared(SIZE, costs))
     assert len(lines) == 3
     assert lines[1].split()[-5:] == ["2.00", "1.00", "1.00", "-", "0"]
+
+
+def test_the_estimate_is_printed_with_both_starts() -> None:
+    text = "\n".join(_estimate_lines(estimate(llama_8b())))
+    assert "a start, three experts" in text and "a progressive start, three experts" in text and "a solve" in text
 
 
 def test_the_estimate_of_8b_is_its_formulas() -> None:
