@@ -160,7 +160,7 @@ CONTROLS = {
         Control("from_mixture", "alignmerge", {"start": "mixture"}, "the same solve from the plain mixture"),
         Control("start_alone", "alignmerge", NO_GRADIENT, "the closed form alone, no gradient"),
         Control("progressive", "alignmerge", {"start": "progressive"}, "the same solve from the progressive start"),
-        Control("progressive_alone", "alignmerge", {"start": "progressive", **NO_GRADIENT}, "that start, no gradient"),
+        Control("progressive_alone", "alignmerge", {"start": "progressive", **NO_GRADIENT}, "the start, no gradient"),
         Control(
             "sharp_skills",
             "alignmerge",
