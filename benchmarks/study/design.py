@@ -139,7 +139,7 @@ def _part(share: int) -> dict[str, int]:
 
 
 NO_SKILL = {"start": "mixture", "lambda_skill": 0.0}  # the closed form would be the anchor itself
-NO_GRADIENT = {"descent_steps": 0, "steps": 0}
+NO_GRADIENT, PROGRESSIVE = {"descent_steps": 0, "steps": 0}, {"start": "progressive"}
 DISTILLATION = {"lambda_geo": 0.0, "lambda_bud": 0.0, "steps": 0, "stretches": 1}
 CONTROLS = {
     one.label: one
@@ -159,8 +159,8 @@ CONTROLS = {
         ),
         Control("from_mixture", "alignmerge", {"start": "mixture"}, "the same solve from the plain mixture"),
         Control("start_alone", "alignmerge", NO_GRADIENT, "the closed form alone, no gradient"),
-        Control("progressive", "alignmerge", {"start": "progressive"}, "the same solve from the progressive start"),
-        Control("progressive_alone", "alignmerge", {"start": "progressive", **NO_GRADIENT}, "the start, no gradient"),
+        Control("progressive", "alignmerge", PROGRESSIVE, "the same solve from the progressive start"),
+        Control("progressive_alone", "alignmerge", {**PROGRESSIVE, **NO_GRADIENT}, "progressive start, no gradient"),
         Control(
             "sharp_skills",
             "alignmerge",
