@@ -30,7 +30,7 @@ from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import merged_linears
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import Batch, Calibration, Row, collate
-from alignmerge.merger.geometry.start import Group, Teachers, grouped
+from alignmerge.merger.geometry.start import Group, Teachers, grouped, solved_for
 from alignmerge.progress import track
 
 ROWS = 64  # of each teacher, at most
@@ -243,13 +243,7 @@ def _given(passage: _Passage, block: _Block, layer: nn.Linear) -> Tensor:
 def _move(name: str, gram: Tensor, move: Tensor) -> Tensor:
     diagonal = gram.diagonal().clone()
     gram.diagonal().add_(DAMPING * diagonal + FLOOR * diagonal.mean())
-    try:
-        found: Tensor = torch.linalg.solve(gram, move, left=False)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a singular system; memory that runs out is not
-        found = torch.full_like(move, torch.nan)
-    if not bool(found.isfinite().all()):
-        raise RecipeError(f"calibration: the inputs of {name} cannot be solved for; set parameters.start: mixture")
-    return found
+    return solved_for(name, gram, move)
 
 
 def _add(sums: dict[Any, Tensor], name: object, value: Tensor, weight: float) -> None:

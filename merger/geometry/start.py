@@ -135,10 +135,19 @@ def _solved(name: str, teachers: Teachers, total: Tensor, moves: Tensor) -> Tens
     anchor = teachers.anchor(name)
     if max(teachers.weights(name)) == 0:
         return anchor
+    return anchor + solved_for(name, total.double(), moves.double()).float()
+
+
+def solved_for(name: str, gram: Tensor, moves: Tensor) -> Tensor:
+    """X with X gram = moves, (d_out, d_in) float64; `name` is the layer's.
+
+    Raises:
+        RecipeError: there is none that is finite.
+    """
     try:
-        delta: Tensor = torch.linalg.solve(total.double(), moves.double(), left=False)
+        found: Tensor = torch.linalg.solve(gram, moves, left=False)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a singular system; memory that runs out is not
-        delta = torch.full_like(moves, torch.nan)
-    if not bool(delta.isfinite().all()):
+        found = torch.full_like(moves, torch.nan)
+    if not bool(found.isfinite().all()):
         raise RecipeError(f"calibration: the inputs of {name} cannot be solved for; set parameters.start: mixture")
-    return anchor + delta.float()
+    return found
