@@ -18,6 +18,7 @@ from alignmerge.auditor.engines.prompts import Encoder, shared_prefix, template_
 from alignmerge.auditor.template import ChatTemplate, check_template
 from alignmerge.devices import model_of
 from alignmerge.errors import TensorMismatch, UsageError
+from alignmerge.products import is_quickened
 
 # Raised whenever a change to this folder may change an answer: stored answers of the older version are not reused.
 CODE_VERSION = 1
@@ -69,6 +70,8 @@ class TransformersEngine:
         }
         if self.model.device.type == "cuda":  # one product rounds otherwise than another
             body["gpu"] = model_of(self.model.device)
+        if is_quickened(self.model):
+            body["products"] = "float32, rounded"
         return {**body, "digest": jsonio.digest(body)}
 
     def describe(self) -> Mapping[str, Any]:

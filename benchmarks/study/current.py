@@ -7,6 +7,7 @@ from typing import Any
 from alignmerge.errors import UsageError
 from benchmarks.study import jobs
 from benchmarks.study.cells import Cell
+from benchmarks.study.checkpoints import measured, others
 from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SEEDS, SETS, SETTINGS
 from benchmarks.study.job import Job
 from benchmarks.study.tuning import Tuned
@@ -17,14 +18,17 @@ Name = tuple[str, str, int, str, str]  # kind, setting, seed, set, method
 def split(cells: Sequence[Cell], tuned: Tuned) -> tuple[list[Cell], list[tuple[Cell, str]]]:
     """The cells that are current, and the stale ones, each with what is different about it.
 
-    A cell is stale when the design gives another recipe for its name, or none, and when it was asked other items than
-    its setting's anchor.
+    A cell is stale when the design gives another recipe for its name, or none, when it was asked other items than its
+    setting's anchor, and when it was made of other checkpoints than its seed's experts or its setting's anchor:
+    training gives other bytes on another kind of processor, and a merge is compared with the experts it was made of.
     """
     designed = {_name(job): job for setting in SETTINGS for job in _jobs(tuned, setting)}
     anchors = {one.setting: one for one in cells if one.kind == "anchor"}
     kept, stale = [], []
     for one in cells:
+        other = others(one.inputs, measured(cells, one.setting, one.seed))
         reason = _asked(one, anchors.get(one.setting)) or _made(one, designed)
+        reason = reason or (f"made of another {', '.join(other)} than is measured" if other else "")
         if reason:
             stale.append((one, reason))
         else:

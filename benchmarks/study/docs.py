@@ -142,8 +142,8 @@ def _stale(stale: Sequence[tuple[Cell, str]]) -> list[str]:
         of = f" of set {one.set}" if one.set else ""
         by_reason.setdefault(f"{one.kind} {one.method}{of}: {reason}", []).append(f"{one.setting} seed {one.seed}")
     words = (
-        "Stale cells are of an earlier design. They stand in the tables under their own name, but points of a frontier "
-        "in none, and are left out of the claims and of every comparison:"
+        "Stale cells are of an earlier design, or of other checkpoints. They stand in the tables under their own name, "
+        "but points of a frontier in none, and are left out of the claims and of every comparison:"
     )
     return [words, "", *(f"- {what} ({', '.join(where)})." for what, where in by_reason.items()), ""]
 

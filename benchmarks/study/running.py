@@ -20,7 +20,7 @@ from alignmerge.merger.stream import merge_in_memory
 from alignmerge.pipeline.bench import Bench
 from alignmerge.pipeline.workbench import Made, Workbench
 from alignmerge.progress import say
-from benchmarks.study import cells, records
+from benchmarks.study import cells, checkpoints, records
 from benchmarks.study.cells import Cell, Kind
 from benchmarks.study.design import ANCHOR, REFERENCE, ZOO, placed
 from benchmarks.study.drifts import Drifts
@@ -72,6 +72,7 @@ class Study:
             group = [job for job in left if job.inputs == inputs]
             with Inputs(placed(group[0].recipe, self.zoo), self.plan, self.store) as bench:
                 bench.use(self.anchor())
+                checkpoints.check(bench.digests(self.zoo), self.results, group[0].setting, group[0].seed)
                 asked = Asked(self, bench)
                 for job in group:
                     started = time.monotonic()
@@ -196,6 +197,11 @@ class Inputs(Workbench):
         """Take `anchor` as what AQI is measured with."""
         self._bench.use(anchor)
 
+    def digests(self, zoo: Path) -> dict[str, str]:
+        """The digests of the anchor and of the experts, by what recipes say."""
+        experts = {str(cells.portable(one.name, str(zoo))): one.digest for one in self.inputs.experts}
+        return {"anchor": self.inputs.anchor.digest, **experts}
+
     def ask(self, engine: "TransformersEngine", digest: str, label: str) -> AuditRecord:
         """The audit of a model that is already loaded."""
         return self._bench.audit(engine, digest, label)
@@ -256,11 +262,9 @@ class Asked:
         engine = self._bench.engine(made.tensors)
         found = self._bench.ask(engine, made.digest, job.label)
         cost["audit_seconds"] = round(time.monotonic() - started, 2)
-        zoo = str(study.zoo)
-        inputs = {"anchor": self._bench.inputs.anchor.digest}
-        inputs |= {str(cells.portable(one.name, zoo)): one.digest for one in self._bench.inputs.experts}
+        inputs = self._bench.digests(study.zoo)
         plain = study.audited(found, job.key(study.plan), job.kind, job.setting, job.seed, job.label, inputs)
-        account = cells.portable(made.account, zoo)
+        account = cells.portable(made.account, str(study.zoo))
         cell = replace(
             plain,
             set=job.set,

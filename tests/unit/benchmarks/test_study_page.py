@@ -13,7 +13,7 @@ from benchmarks.study import cells, current, docs, figure, jobs
 from benchmarks.study.__main__ import DOCS
 from benchmarks.study.__main__ import main as study
 from benchmarks.study.cells import RESULTS, Cell, Kind, Outcome
-from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SETS, SKILLS
+from benchmarks.study.design import CONTROLS, FAMILIES, METHODS, SETS, SETTINGS, SKILLS, ZOO
 from benchmarks.study.frontier import SHARES, Curve
 from benchmarks.study.tuning import Evaluation, Tuned
 
@@ -29,7 +29,7 @@ def made(kind: Kind, method: str, seed: int, experts: str, setting: str = "main"
         found[suite] = Outcome.of("some_rate", [suite, "40"], bits)
     drift: dict[str, float | str] = {} if kind == "anchor" else {"finite": float(generator.random()), "linear": 0.2}
     return Cell(
-        "key", kind, setting, seed, experts, method, None, None, {"anchor": "a" * 64}, "d", found,
+        "key", kind, setting, seed, experts, method, None, None, {"anchor": "d"}, "d", found,
         {"aqi_log_j": {"value": -1.0}, "degeneration_rate": {"value": 0.1}}, drift, {"merge_seconds": 2.0}, 5.0,
         dict(cells.NOT_MEASURED), {}, {"machine": "a test"},
     )  # fmt: skip
@@ -118,6 +118,23 @@ def test_a_cell_that_was_asked_other_items_is_stale(results: Path) -> None:
     cut = {**one.suites, "catqa": Outcome.of("some_rate", ["others"], "1" * 40)}
     cells.write(replace(one, suites=cut), results)
     assert "- merge ties of set two: other items of catqa (main seed 1)." in docs.render(results)[0]
+
+
+def test_a_merge_of_another_expert_than_was_measured_is_stale(results: Path) -> None:
+    path = results / "main" / "seed1-two-ties.json"
+    one, name = cells.read(path), SETTINGS["main"].expert("format", 1, ZOO)
+    cells.write(replace(one, inputs={**one.inputs, name: "d"}), results)  # the digest that the expert's cell has
+    assert "stale" not in docs.render(results)[0]
+    cells.write(replace(one, inputs={**one.inputs, name: "e"}), results)
+    text, _ = docs.render(results)
+    assert f"- merge ties of set two: made of another {name} than is measured (main seed 1)." in text
+    assert "| main | ties | 5 of 9, and 1 stale |" in text
+
+
+def test_a_merge_of_another_anchor_than_was_measured_is_stale(results: Path) -> None:
+    path = results / "main" / "seed1-two-ties.json"
+    cells.write(replace(cells.read(path), inputs={"anchor": "other"}), results)
+    assert "- merge ties of set two: made of another anchor than is measured (main seed 1)." in docs.render(results)[0]
 
 
 def test_the_scale_of_a_control_that_is_as_far_as_another_is_found_not_designed(results: Path) -> None:

@@ -9,8 +9,8 @@ from alignmerge.errors import UsageError
 from alignmerge.merger.recipe import Expert, Recipe, resolve
 from alignmerge.reports.loaded import load
 from alignmerge.reports.render import render
-from benchmarks.study import cells
-from benchmarks.study.design import placed
+from benchmarks.study import cells, checkpoints
+from benchmarks.study.design import SETTINGS, ZOO, placed
 from benchmarks.study.external import StudyPlan
 from benchmarks.study.job import Job
 from benchmarks.study.running import Asked, Inputs, Study
@@ -78,6 +78,29 @@ def test_a_cell_of_the_same_recipe_is_not_measured_twice(study: Study, family: P
     assert replace(found["linear.0"], kind="merge", method="alignmerge", notes=[]) == found["alignmerge"]
     assert found["task_arithmetic-default"].digest != found["matched"].digest
     assert found["task_arithmetic-default"].notes == [] and study.missing([point, plain]) == []
+
+
+def test_an_expert_that_is_not_the_one_measured_is_refused_before_any_work(study: Study, family: Path) -> None:
+    study.anchors_cell("main")
+    study.expert("main", 1, "arithmetic", "ZOO/expert_a")
+    measured = cells.read(study.results / "main" / "seed1-expert-arithmetic.json")
+    soup = job(family, "alignmerge", "linear")
+    names = {"ZOO/expert_a": SETTINGS["main"].expert("arithmetic", 1, ZOO)}
+    inputs = {names.get(key, key): value for key, value in _digests(study, soup).items()}
+    checkpoints.check(inputs, study.results, "main", 1)
+    cells.write(replace(measured, digest="0" * 64), study.results)
+    with pytest.raises(UsageError, match=r"ZOO/anchor-seed1/arithmetic: not the checkpoint .*--results"):
+        checkpoints.check(inputs, study.results, "main", 1)
+    anchor = cells.read(study.results / "main" / "anchor.json")
+    cells.write(replace(anchor, digest="0" * 64), study.results)
+    with pytest.raises(UsageError, match="anchor: not the checkpoint"):
+        study.run([soup])
+    assert not (study.results / "main" / "seed0-two-alignmerge.json").exists()
+
+
+def _digests(study: Study, one: Job) -> dict[str, str]:
+    with Inputs(placed(one.recipe, study.zoo), study.plan, study.store) as bench:
+        return bench.digests(study.zoo)
 
 
 def test_records_are_runs_that_report_reads(study: Study, family: Path, tmp_path: Path) -> None:
