@@ -22,7 +22,8 @@ FEWEST = 4  # tokens; for fewer ones the time goes into reading weights, which b
 @cache
 def slow() -> bool:
     """Whether this machine's processor has no bfloat16 products of its own (on x86-64: no AVX-512)."""
-    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(built) and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class RoundedLinear(nn.Linear):
@@ -33,7 +34,7 @@ class RoundedLinear(nn.Linear):
         narrow = input.dtype == self.weight.dtype == torch.bfloat16 and input.device.type == "cpu"
         if not narrow or input.numel() < FEWEST * self.in_features:
             return super().forward(input)
-        found: Tensor = _Rounded.apply(input, self.weight, self.bias)
+        found: Tensor = _Rounded.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return found
 
 

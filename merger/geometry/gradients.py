@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.rows import Batch, answer_means, before_answers
 
 
@@ -29,6 +30,20 @@ def merged_linears(model: nn.Module) -> dict[str, nn.Linear]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head
     }
+
+
+def by_row(name: str, value: Tensor) -> Tensor:
+    """`value` itself, what the layer `name` is given or gives: (rows, tokens, d).
+
+    Raises:
+        RecipeError: it has no rows of its own, as where a family lays all tokens of a batch one behind the other.
+    """
+    if value.ndim != 3:
+        raise RecipeError(
+            f"model: {name} sees a batch as {tuple(value.shape)}, not as (rows, tokens, width), so nothing can be told "
+            "by row; use a method that needs no calibration"
+        )
+    return value
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ def _recording(layers: Mapping[str, nn.Linear]) -> Iterator[tuple[dict[str, Tens
 
     def record(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs[name] = args[0].detach()
+            inputs[name] = by_row(name, args[0]).detach()
             output.register_hook(lambda grad: outputs.__setitem__(name, grad.detach()))  # type: ignore[no-untyped-call]
 
         return hook

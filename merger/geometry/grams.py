@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge.errors import RecipeError
-from alignmerge.merger.geometry.gradients import merged_linears
+from alignmerge.merger.geometry.gradients import by_row, merged_linears
 from alignmerge.merger.geometry.rows import Row, collate
 from alignmerge.progress import track
 
@@ -23,7 +23,7 @@ def input_grams(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
     that are given one and the same input (query, key and value) share one matrix. Summed in float64.
 
     Raises:
-        RecipeError: an input is not finite.
+        RecipeError: an input is not finite, or has no rows of its own.
     """
     layers = merged_linears(model)
     sums: dict[str, Tensor] = {}
@@ -69,7 +69,7 @@ def _recording(layers: "dict[str, nn.Linear]") -> Iterator[dict[str, Tensor]]:
     inputs: dict[str, Tensor] = {}
 
     def hook_of(name: str) -> Any:
-        return lambda _, args: inputs.__setitem__(name, args[0])
+        return lambda _, args: inputs.__setitem__(name, by_row(name, args[0]))
 
     handles = [module.register_forward_pre_hook(hook_of(name)) for name, module in layers.items()]
     try:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from alignmerge.errors import RecipeError
-from alignmerge.merger.geometry.gradients import merged_linears
+from alignmerge.merger.geometry.gradients import by_row, merged_linears
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import Batch, Calibration, Row, collate
 from alignmerge.merger.geometry.start import Group, Teachers, grouped, solved_for
@@ -82,7 +82,8 @@ def progressive(model: Any, calibration: Calibration, teachers: Teachers, weight
 
     Raises:
         RecipeError: a teacher has no rows or lacks a tensor of the model, what a layer is given is not finite, all zero
-            or too large to be solved for, or the model has no list of blocks that all of its linear layers are in.
+            or too large to be solved for, layers see no rows of their own, or the model has no list of blocks
+        that all of its linear layers are in.
     """
     groups = grouped(calibration, teachers, weights)
     blocks = _blocks(model)
@@ -161,7 +162,7 @@ def _taught(passages: Sequence[_Passage], block: _Block, teachers: Teachers) -> 
 
     def hook_of(name: str) -> Callable[..., None]:
         # Copied at once: some families go on in place.
-        return lambda _, args, output: out[-1].__setitem__(name, output[passages[len(out) - 1].real])
+        return lambda _, args, output: out[-1].__setitem__(name, by_row(name, output)[passages[len(out) - 1].real])
 
     own = {block.prefix + name: value for name, value in block.module.named_parameters()}
     with (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alignmerge import products
 from alignmerge.cli import main
 from alignmerge.pipeline.doctoring import CHECKS, Options, examine
 from tests.chat_server import send, serving
@@ -37,6 +38,15 @@ def test_the_device_that_models_are_computed_on(
     monkeypatch.setenv("ALIGNMERGE_DEVICE", "cuda:99")
     code, out = run(capsys)
     assert code == 6 and "BROKEN  device" in out and "cuda:99" in out
+
+
+@pytest.mark.parametrize(("slow", "said"), [(True, "rounded: the processor has none"), (False, "processor's own")])
+def test_how_bfloat16_is_multiplied(
+    slow: bool, said: str, empty_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "slow", lambda: slow)
+    [row] = [one for one in json.loads(run(capsys, "--json")[1]) if one["name"] == "bfloat16"]
+    assert row["state"] == "ok" and said in row["text"]
 
 
 def test_a_python_that_was_named_and_has_no_vllm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
