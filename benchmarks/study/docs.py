@@ -30,6 +30,8 @@ trained, calibrated or chosen on them. Finite drift is the mean KL divergence fr
 test items, in nats per token. Linear drift is the squared length of the move's projection on the alignment subspace
 (matched calibration pairs, identity chart), then as a share of the whole move's. Growth is how far the process's
 memory rose during the merge; seconds are on the machine named below, where other work ran too: they say little.
+Cells measured on another kind of processor than their anchor's differ from it by that too, in some one item of a
+hundred ([measured](engines.md)).
 """
 
 SHOWN = (
