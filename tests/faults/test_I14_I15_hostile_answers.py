@@ -1,7 +1,9 @@
 """I14: reading an answer takes linear time, whatever it holds. I15: what each way to write a number is read as."""
 
 import time
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -67,40 +69,60 @@ ITEM = Item("a", "p", "f", "c", "test", reference=REFERENCE)
 SUITE = Suite("s", "1", "s", lambda split: (ITEM,), (), 8, ends=True)
 
 
-def spent(run: object) -> float:
-    """Seconds of processor time of the first run that takes less than SECONDS, or of the quickest of TRIES."""
+def spent(run: Callable[[], object], enough: float = 0.0) -> float:
+    """Seconds of processor time of the first run that takes less than `enough`, or of the quickest of TRIES."""
     times = []
     for _ in range(TRIES):
         start = time.process_time()
-        run()  # type: ignore[operator]
+        run()
         times.append(time.process_time() - start)
-        if times[-1] < SECONDS:
+        if times[-1] < enough:
             break
     return min(times)
 
 
+def reads_in_linear_time(read: Callable[[str], object], text: str) -> bool:
+    """Whether reading takes less than SECONDS; on a slow processor up to ten times that, if it grows as the text does.
+
+    An eighth of the text then takes more than a 24th of the time (an eighth if linear, a 64th if quadratic).
+    """
+    whole = spent(lambda: read(text), SECONDS)
+    return whole < SECONDS or whole < min(10 * SECONDS, 24 * spent(lambda: read(text[: len(text) // 8])))
+
+
+def test_I14_quadratic_reading_is_seen() -> None:
+    assert not reads_in_linear_time(lambda text: [text.count("b") for _ in range(len(text) // 8)], "a" * 40_000)
+    assert reads_in_linear_time(lambda text: [ord(letter) for letter in text * 2], "a" * 1_000_000)
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_I14_every_scorer_reads_hostile_text_in_linear_time(kind: str) -> None:
-    answer = Completion((), HOSTILE[kind], "stop")
     for metric in METRICS.values():
         if metric.scorer is None or metric.id.startswith(("prompt_", "instruction_strict", "instruction_loose")):
             continue
         scorer = metric.scorer(SUITE)
-        scorer.score(ITEM, answer)  # imports
-        assert spent(lambda scorer=scorer: scorer.score(ITEM, answer)) < SECONDS, metric.id
+        scorer.score(ITEM, Completion((), HOSTILE[kind], "stop"))  # imports
+
+        def read(text: str, scorer: Any = scorer) -> object:
+            return scorer.score(ITEM, Completion((), text, "stop"))
+
+        assert reads_in_linear_time(read, HOSTILE[kind]), metric.id
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_I14_every_instruction_reads_hostile_text_in_linear_time(kind: str) -> None:
     for name in sorted(set(KINDS) - {"language:response_language"}):
-        seconds = spent(lambda name=name: verdicts(HOSTILE[kind], [name], [ARGUMENTS], False))
-        assert seconds < SECONDS, name
+
+        def read(text: str, name: str = name) -> object:
+            return verdicts(text, [name], [ARGUMENTS], False)
+
+        assert reads_in_linear_time(read, HOSTILE[kind]), name
 
 
 def test_I14_language_is_told_from_a_bounded_part() -> None:
     verdicts("warm up the profiles", ["language:response_language"], [{"language": "en"}], False)
     for kind, text in HOSTILE.items():
-        seconds = spent(lambda text=text: KINDS["language:response_language"](text, {"language": "en"}))
+        seconds = spent(lambda text=text: KINDS["language:response_language"](text, {"language": "en"}), SECONDS)
         assert seconds < SECONDS, kind
 
 
