@@ -21,8 +21,9 @@ from alignmerge.auditor.agreement import agreement
 from alignmerge.auditor.engines.vllm_server import VLLMServer
 from alignmerge.auditor.record import AuditRecord
 from alignmerge.merger.checkpoint import Checkpoint, open_checkpoint
-from alignmerge.pipeline.audit_plan import AuditPlan, EngineKind
+from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.bench import Bench
+from alignmerge.pipeline.choices import EngineKind
 from alignmerge.pipeline.engines import vllm_engine, vllm_server
 from benchmarks.merge_machine import description
 

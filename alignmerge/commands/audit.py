@@ -11,8 +11,8 @@ from alignmerge.commands.options.engine import engine_options
 from alignmerge.commands.options.harness import harness_options
 from alignmerge.commands.options.judge import judge_options
 from alignmerge.errors import UsageError
-from alignmerge.pipeline.audit_plan import DTYPES
 from alignmerge.pipeline.audit_showing import metric_lines
+from alignmerge.pipeline.choices import DTYPES
 from alignmerge.pipeline.judging import JudgePlan, opened
 from alignmerge.terminal import printable
 

@@ -8,7 +8,6 @@ from alignmerge import jsonio
 from alignmerge.commands.options.judge import judge_options
 from alignmerge.errors import UsageError
 from alignmerge.pipeline.judging import JudgePlan, opened
-from alignmerge.progress import track
 from alignmerge.terminal import printable
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ def exam(judging: JudgePlan | None, as_json: bool) -> int:
     from alignmerge.auditor.judge.exam import examination
     from alignmerge.auditor.judge.paper import BETTER_SERVES
     from alignmerge.auditor.judge.rubric import PAIRWISE
+    from alignmerge.progress import track
 
     if judging is None:
         raise UsageError("no judge was named: add --judge URL, up to and with /v1")

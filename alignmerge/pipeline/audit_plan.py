@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from alignmerge.auditor.engines.base import DEFAULT_BATCH_SIZE
 from alignmerge.errors import UsageError
+from alignmerge.pipeline.choices import DTYPES, EngineKind
 from alignmerge.suites.continuations import LABELS
 from alignmerge.suites.model import Split, Suite, select
 from alignmerge.suites.registry import SUITES, get_suite
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from alignmerge.auditor.record import AuditRecord
     from alignmerge.policies.model import Policy
 
-EngineKind = Literal["transformers", "vllm", "openai"]
-DTYPES = ("bfloat16", "float32")
-# More answers at once only make every one of them slower on a server that others share.
-CONCURRENCY = 16
 # What a merge is asked; its policy may want more (`suites_for`).
 DEFAULT_SUITES = ("refusal", "over_refusal", "arithmetic", "instructions", "units")
 # What `alignmerge audit` asks.

@@ -19,7 +19,8 @@ from alignmerge.auditor.room import check_room
 from alignmerge.cache import cache_dir
 from alignmerge.errors import UsageError
 from alignmerge.models import load_model, load_tokenizer
-from alignmerge.pipeline.audit_plan import CONCURRENCY, AuditPlan
+from alignmerge.pipeline.audit_plan import AuditPlan
+from alignmerge.pipeline.choices import CONCURRENCY
 from alignmerge.pipeline.planning import asked
 from alignmerge.progress import say
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from alignmerge.errors import UsageError
-from alignmerge.pipeline.audit_plan import CONCURRENCY
+from alignmerge.pipeline.choices import CONCURRENCY
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
