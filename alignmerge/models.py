@@ -80,9 +80,9 @@ def build_model(
         loaded: PreTrainedModel = model.eval().to(where)
     except torch.OutOfMemoryError:
         raise StorageError(f"{where}: no room for the model; take a larger GPU, or {devices.VARIABLE}=cpu") from None
-    if (where, dtype) == ("cpu", "bfloat16"):
-        from alignmerge.products import quicken
+    from alignmerge.products import quicken, taken
 
+    if taken(dtype, where):
         quicken(loaded)
     return loaded
 

@@ -16,14 +16,24 @@ from torch.nn import functional
 from alignmerge.progress import say
 
 BLOCK = 1 << 20  # weights that are held in float32 at a time: they fit into a core's cache
+ROUNDED = "float32, rounded"  # what records say
 FEWEST = 4  # tokens; for fewer ones the time goes into reading weights, which bfloat16 has fewer bytes of
 
 
 @cache
 def slow() -> bool:
-    """Whether this machine's processor has no bfloat16 products of its own (on x86-64: no AVX-512)."""
+    """Whether this machine's processor has no bfloat16 products of its own (on x86-64: no AVX-512).
+
+    oneDNN's own answer, which no public function of torch gives; a torch without it is left as it is.
+    """
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(built) and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None) if built else None
+    return supported is not None and not supported()
+
+
+def taken(dtype: str, device: str) -> str | None:
+    """ROUNDED where models of `dtype` on `device` take their products so on this machine, else None."""
+    return ROUNDED if (dtype, device) == ("bfloat16", "cpu") and slow() else None
 
 
 class RoundedLinear(nn.Linear):
@@ -38,18 +48,15 @@ class RoundedLinear(nn.Linear):
         return found
 
 
-def quicken(model: nn.Module) -> bool:
-    """Whether the model's plain linear layers now are RoundedLinear: only where this processor needs it. Says so once.
+def quicken(model: nn.Module) -> None:
+    """Nothing; the model's plain linear layers are RoundedLinear after, which is said once.
 
     Parameters, names, hooks and `isinstance(_, nn.Linear)` stay as they are.
     """
-    if not slow():
-        return False
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = RoundedLinear
     _announce()
-    return True
 
 
 def is_quickened(model: nn.Module) -> bool:

@@ -15,7 +15,7 @@ class Gathered:
     """A method's `gather` of the anchor on its alignment rows and of each expert, by name, on rows of its domain.
 
     digest: SHA-256 of every token of every row. anchor_on: the anchor's on each expert's rows, for methods that ask.
-    device: what the models were computed on.
+    device: what the models were computed on. products: how, where not by the processor's own (see products.py).
     """
 
     anchor: Any
@@ -23,6 +23,7 @@ class Gathered:
     digest: str
     anchor_on: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    products: str | None = None
 
     def in_order(self, view: "View") -> tuple[Any, ...]:
         """The anchor's, then the experts' in the order in which the merge sees them."""

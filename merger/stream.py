@@ -122,7 +122,7 @@ def stage(
     planned = check_plan(recipe, opened, out, shard_bytes)
     ingredients = open_ingredients(recipe, materials, opened)
     inputs = _inputs(recipe, ingredients)
-    versions = merge_record.versions() | ({} if materials is None else {"device": str(materials.device)})
+    versions = merge_record.versions() | _computed(materials)
     plan = {
         "inputs": [vars(entry) for entry in inputs],
         "materials": materials_digest,
@@ -162,6 +162,14 @@ def stage(
         )
         merge_record.write(done, staging.folder)
         yield Staged(staging.folder, manifest, done, staging)
+
+
+def _computed(materials: Any) -> dict[str, str]:
+    """On what models were computed for a merge that asks some, and how where not by the processor's own products."""
+    if materials is None:
+        return {}
+    how = {} if materials.products is None else {"products": materials.products}
+    return {"device": str(materials.device), **how}
 
 
 def _prepare(method: MergeMethod, ingredients: Ingredients, recipe: Recipe) -> Any:

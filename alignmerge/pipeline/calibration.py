@@ -185,6 +185,8 @@ class Collector:
         """What the method is handed, and the digest that names it."""
         import torch
 
+        from alignmerge.products import taken
+
         calibration = Calibration(
             tuple(self._rows),
             tuple(self._validation),
@@ -194,10 +196,11 @@ class Collector:
             skill_validation=tuple(self._skill_validation),
         )
         where = devices.model_of(torch.device(devices.device()))
+        how = taken(dtype, where)
         if self._method.gather is not None:
             experts = {model: self._kept[f"expert {model}"] for model in self._skills}
             digest = jsonio.digest([calibration.digest, dtype])
-            return Gathered(self._kept[ALIGNMENT], experts, calibration.digest, self._again, where), digest
+            return Gathered(self._kept[ALIGNMENT], experts, calibration.digest, self._again, where, how), digest
 
         def load(tensors: Mapping[str, Any]) -> Any:
             kind = getattr(torch, dtype)  # a model moves in the solve: it must not share the mixture's memory
@@ -210,7 +213,7 @@ class Collector:
         steps = ladder(self._recipe, anchor, dtype)
         pairs = [[[row.prompt for row in pair] for pair in part] for part in (self._pairs, self._fitting)]
         digest = jsonio.digest([calibration.digest, dtype, steps.digest, pairs])
-        return Materials(calibration, load, steps, fit_frame, device=where), digest
+        return Materials(calibration, load, steps, fit_frame, device=where, products=how), digest
 
 
 def take(suites: Sequence[Suite], split: Split, each: int) -> list[Item]:

@@ -98,8 +98,9 @@ def _compared(recipe: Recipe, model: Path, made: MergeRecord, again: Path) -> Re
         return Rerun(text, distance, Finding(str(model), text))
     if distance <= CLOSE:
         return Rerun(f"reproduced within {CLOSE:g} relative L2 ({distance:.3g})", distance)
-    before = {"device": "cpu", **made.versions}  # records from before there was a choice name none
-    changed = [name for name, version in sorted(now.versions.items()) if before.get(name) != version]
+    # Records from before there was a choice name no device; `products` stands in those of some processors alone.
+    before, after = ({"device": "cpu", **one.versions} for one in (made, now))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     why = f"other versions: {', '.join(changed)}" if changed else "the versions named in merge.json are the same"
     return Rerun(f"not reproduced within {CLOSE:g} relative L2 ({distance:.3g}); {why}", distance)
 

@@ -18,7 +18,7 @@ from alignmerge.auditor.engines.prompts import Encoder, shared_prefix, template_
 from alignmerge.auditor.template import ChatTemplate, check_template
 from alignmerge.devices import model_of
 from alignmerge.errors import TensorMismatch, UsageError
-from alignmerge.products import is_quickened
+from alignmerge.products import ROUNDED, is_quickened
 
 # Raised whenever a change to this folder may change an answer: stored answers of the older version are not reused.
 CODE_VERSION = 1
@@ -71,7 +71,7 @@ class TransformersEngine:
         if self.model.device.type == "cuda":  # one product rounds otherwise than another
             body["gpu"] = model_of(self.model.device)
         if is_quickened(self.model):
-            body["products"] = "float32, rounded"
+            body["products"] = ROUNDED
         return {**body, "digest": jsonio.digest(body)}
 
     def describe(self) -> Mapping[str, Any]:

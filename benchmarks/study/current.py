@@ -24,9 +24,10 @@ def split(cells: Sequence[Cell], tuned: Tuned) -> tuple[list[Cell], list[tuple[C
     """
     designed = {_name(job): job for setting in SETTINGS for job in _jobs(tuned, setting)}
     anchors = {one.setting: one for one in cells if one.kind == "anchor"}
+    known = {place: measured(cells, *place) for place in {(one.setting, one.seed) for one in cells}}
     kept, stale = [], []
     for one in cells:
-        other = others(one.inputs, measured(cells, one.setting, one.seed))
+        other = others(one.inputs, known[one.setting, one.seed])
         reason = _asked(one, anchors.get(one.setting)) or _made(one, designed)
         reason = reason or (f"made of another {', '.join(other)} than is measured" if other else "")
         if reason:

@@ -71,8 +71,8 @@ class Study:
         for inputs in dict.fromkeys(job.inputs for job in left):
             group = [job for job in left if job.inputs == inputs]
             with Inputs(placed(group[0].recipe, self.zoo), self.plan, self.store) as bench:
-                bench.use(self.anchor())
                 checkpoints.check(bench.digests(self.zoo), self.results, group[0].setting, group[0].seed)
+                bench.use(self.anchor())
                 asked = Asked(self, bench)
                 for job in group:
                     started = time.monotonic()

@@ -83,7 +83,7 @@ def progressive(model: Any, calibration: Calibration, teachers: Teachers, weight
     Raises:
         RecipeError: a teacher has no rows or lacks a tensor of the model, what a layer is given is not finite, all zero
             or too large to be solved for, layers see no rows of their own, or the model has no list of blocks
-        that all of its linear layers are in.
+            that all of its linear layers are in.
     """
     groups = grouped(calibration, teachers, weights)
     blocks = _blocks(model)

@@ -33,7 +33,7 @@ class Materials:
     The model is computed in the dtype that `load` chooses; it must be the one the rows were measured in. `ladder` leads
     from the anchor to weaker models and `fit` makes AQI's frame: the validity gate of the budget asks for them.
     keep_hard: False for a merge that is only looked at, though it is over its hard budget. device: what the models are
-    computed on.
+    computed on. products: how, where not by the processor's own (see products.py).
     """
 
     calibration: "Calibration"
@@ -42,6 +42,7 @@ class Materials:
     fit: "FrameFit | None" = None
     keep_hard: bool = True
     device: str = "cpu"
+    products: str | None = None
 
 
 def prepare(view: View, knobs: Knobs) -> "Solution":

@@ -1,6 +1,8 @@
 """bfloat16 products in float32: the numbers that bfloat16 layers give, in the model's own dtype; nothing else moved."""
 
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from alignmerge import products
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.models import load_model
-from alignmerge.products import FEWEST, RoundedLinear, is_quickened, quicken
+from alignmerge.products import FEWEST, RoundedLinear, is_quickened, quicken, taken
 
 ULP = 2.0**-8  # bfloat16 keeps eight bits, so a rounding is off by at most this share
 
@@ -109,6 +111,26 @@ def test_a_model_is_quickened_where_the_processor_needs_it_and_says_so_once(
     described = [TransformersEngine(each, tokenizer).describe() for each in (plain, model)]
     assert "products" not in described[0] and described[1]["products"] == "float32, rounded"
     assert described[0]["digest"] != described[1]["digest"]  # answers of two kinds are kept apart
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="no flags to read")
+def test_slow_is_what_the_processors_flags_say() -> None:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    products.slow.cache_clear()
+    assert products.slow() == ("avx512bw" not in flags)
+
+
+def test_a_torch_that_cannot_say_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    products.slow.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert products.slow() is False
+    products.slow.cache_clear()
+
+
+def test_records_say_rounded_for_bfloat16_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "slow", lambda: True)
+    asked = [("bfloat16", "cpu"), ("float32", "cpu"), ("bfloat16", "cuda some product")]
+    assert [taken(*one) for one in asked] == ["float32, rounded", None, None]
 
 
 def test_a_model_in_float32_is_left_alone(

@@ -93,8 +93,10 @@ def test_an_expert_that_is_not_the_one_measured_is_refused_before_any_work(study
         checkpoints.check(inputs, study.results, "main", 1)
     anchor = cells.read(study.results / "main" / "anchor.json")
     cells.write(replace(anchor, digest="0" * 64), study.results)
+    again = replace(study, _anchor=None)
     with pytest.raises(UsageError, match="anchor: not the checkpoint"):
-        study.run([soup])
+        again.run([soup])
+    assert again._anchor is None  # not even the anchor was asked
     assert not (study.results / "main" / "seed0-two-alignmerge.json").exists()
 
 

@@ -282,7 +282,7 @@ def test_another_plan_may_not_resume(family: Path, tmp_path: Path) -> None:
 
 def test_a_merge_that_asked_models_on_a_gpu_does_not_go_on_but_begins_anew(family: Path, tmp_path: Path) -> None:
     """Two solves there may differ in their last digits; half of each would be neither."""
-    there, here = SimpleNamespace(device="cuda some product"), SimpleNamespace(device="cpu")
+    there, here = (SimpleNamespace(device=device, products=None) for device in ("cuda some product", "cpu"))
     with staged(recipe(family), tmp_path / "out", materials=there) as first:
         assert first.record.versions["device"] == "cuda some product"
     with pytest.raises(UsageError, match="does not go on: its models are computed on a GPU.*--clean"):
@@ -291,4 +291,14 @@ def test_a_merge_that_asked_models_on_a_gpu_does_not_go_on_but_begins_anew(famil
         assert again.manifest == first.manifest
     for _ in range(2):
         with staged(recipe(family), tmp_path / "other", materials=here) as kept:
-            assert kept.record.versions["device"] == "cpu"
+            assert kept.record.versions["device"] == "cpu" and "products" not in kept.record.versions
+
+
+def test_a_record_says_how_models_took_their_products_and_halves_of_two_kinds_are_not_joined(
+    family: Path, tmp_path: Path
+) -> None:
+    rounded, native = (SimpleNamespace(device="cpu", products=how) for how in ("float32, rounded", None))
+    with staged(recipe(family), tmp_path / "out", materials=rounded) as first:
+        assert first.record.versions["products"] == "float32, rounded"
+    with pytest.raises(UsageError, match="unfinished merge"):
+        merge(recipe(family), tmp_path / "out", materials=native)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from alignmerge import products
 from alignmerge.auditor.engines.transformers_engine import TransformersEngine
 from alignmerge.errors import RecipeError
 from alignmerge.merger.checkpoint import open_checkpoint
@@ -19,6 +20,7 @@ from alignmerge.pipeline import calibration
 from alignmerge.pipeline.audit_plan import AuditPlan
 from alignmerge.pipeline.calibration import Collector, Sizes
 from alignmerge.pipeline.workbench import Workbench
+from alignmerge.products import ROUNDED
 from alignmerge.suites.model import SPLITS
 from alignmerge.suites.registry import get_suite
 
@@ -49,6 +51,21 @@ def handed(recipe: Recipe) -> Materials:
     materials, _ = collector.materials(open_checkpoint(recipe.anchor), "float32")
     assert isinstance(materials, Materials)
     return materials
+
+
+@pytest.mark.parametrize(
+    ("slow", "dtype", "said"), [(True, "bfloat16", ROUNDED), (True, "float32", None), (False, "bfloat16", None)]
+)
+def test_materials_say_how_products_are_taken(
+    family: Path, monkeypatch: pytest.MonkeyPatch, slow: bool, dtype: str, said: str | None
+) -> None:
+    monkeypatch.setattr(products, "slow", lambda: slow)
+    recipe = recipe_of(family)
+    collector = Collector(recipe)
+    collector.anchor(engine_of(recipe.anchor))
+    collector.expert(engine_of(recipe.experts[0].model), recipe.experts[0].model)
+    materials, _ = collector.materials(open_checkpoint(recipe.anchor), dtype)
+    assert materials.products == said
 
 
 def test_a_model_of_the_mixture_shares_no_memory_with_it(family: Path) -> None:

@@ -33,6 +33,9 @@ def test_a_method_that_needs_data_may_differ_and_that_is_never_tampering(
     assert found.finding is None and found.exit_code == code
     assert found.distance is not None and (found.distance <= CLOSE) == (code == 0)
     assert ("other versions: torch" in found.text) == (code == 4)
+    rounded = replace(old, versions={**old.versions, "products": "float32, rounded"})
+    found = _compared(data_aware, tmp_path / "old", rounded, tmp_path / "new")
+    assert ("other versions: products" in found.text) == (code == 4)
     weights_only = _compared(recipe, tmp_path / "old", old, tmp_path / "new")
     assert weights_only.exit_code == 5 and "the recipe gives other tensors" in weights_only.text
 
