@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from alignmerge.errors import RecipeError
+from alignmerge.merger.geometry.hooks import hooked
 from alignmerge.merger.geometry.rows import Batch, answer_means, before_answers
 
 
@@ -75,12 +76,8 @@ def _recording(layers: Mapping[str, nn.Linear]) -> Iterator[tuple[dict[str, Tens
 
         return hook
 
-    handles = [module.register_forward_hook(record(name)) for name, module in layers.items()]
-    try:
+    with hooked(module.register_forward_hook(record(name)) for name, module in layers.items()):
         yield inputs, outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def factors(
@@ -116,12 +113,9 @@ def answer_logits(model: Any, batch: Batch, **inputs: Tensor) -> Tensor:
         return args[0][:, :-1][where].unsqueeze(0)
 
     given = inputs or {"input_ids": batch.ids}
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
+    with hooked([model.get_output_embeddings().register_forward_pre_hook(pick)]):
         logits: Tensor = model(**given, attention_mask=batch.mask, use_cache=False).logits[0]
-        return logits
-    finally:
-        handle.remove()
+    return logits
 
 
 class Workspace:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import by_row, merged_linears
+from alignmerge.merger.geometry.hooks import hooked
 from alignmerge.merger.geometry.rows import Row, collate
 from alignmerge.progress import track
 
@@ -71,9 +72,5 @@ def _recording(layers: "dict[str, nn.Linear]") -> Iterator[dict[str, Tensor]]:
     def hook_of(name: str) -> Any:
         return lambda _, args: inputs.__setitem__(name, by_row(name, args[0]))
 
-    handles = [module.register_forward_pre_hook(hook_of(name)) for name, module in layers.items()]
-    try:
+    with hooked(module.register_forward_pre_hook(hook_of(name)) for name, module in layers.items()):
         yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -18,8 +18,8 @@ one after another on the inputs that the solved ones give are usual in pruning a
 arXiv 2208.11580). Answering several teachers' own outputs so, the anchor's on alignment rows among them, is ours.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import by_row, merged_linears
+from alignmerge.merger.geometry.hooks import hooked
 from alignmerge.merger.geometry.merit import Weights
 from alignmerge.merger.geometry.rows import Batch, Calibration, Row, collate
 from alignmerge.merger.geometry.start import Group, Teachers, grouped, solved_for
@@ -151,7 +152,7 @@ def _entered(model: Any, batch: Batch, blocks: Sequence[_Block]) -> tuple[Tensor
         if len(contexts) == len(blocks):
             raise _Reached
 
-    with _hooked(block.module.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks):
+    with suppress(_Reached), hooked(block.module.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks):
         model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
     return states[0], contexts
 
@@ -167,7 +168,7 @@ def _taught(passages: Sequence[_Passage], block: _Block, teachers: Teachers) -> 
     own = {block.prefix + name: value for name, value in block.module.named_parameters()}
     with (
         _holding(own, lambda name: teachers.tensor(name, passages[0].teacher)),
-        _hooked(module.register_forward_hook(hook_of(name)) for module, name in block.layers.items()),
+        hooked(module.register_forward_hook(hook_of(name)) for module, name in block.layers.items()),
     ):
         for one in passages:
             out.append({})
@@ -184,7 +185,7 @@ def _in_order(passage: _Passage, block: _Block) -> list[list[nn.Linear]]:
         alive.append(args[0])
         found.setdefault(id(args[0]), []).append(module)
 
-    with _hooked(module.register_forward_pre_hook(hook) for module in block.layers):
+    with hooked(module.register_forward_pre_hook(hook) for module in block.layers):
         block.of(passage, passage.own)
     return list(found.values())
 
@@ -236,7 +237,7 @@ def _given(passage: _Passage, block: _Block, layer: nn.Linear) -> Tensor:
         given.append(args[0][passage.real])
         raise _Reached
 
-    with _hooked([layer.register_forward_pre_hook(hook)]):
+    with suppress(_Reached), hooked([layer.register_forward_pre_hook(hook)]):
         block.of(passage, passage.own)
     return given[0]
 
@@ -267,16 +268,3 @@ def _holding(parameters: Mapping[str, nn.Parameter], tensor: Callable[[str], Ten
     finally:
         for name, value in parameters.items():
             value.data.copy_(before[name])
-
-
-@contextmanager
-def _hooked(handles: Iterable[Any]) -> Iterator[None]:
-    """Hooks while it lasts, which may end a forward pass by _Reached."""
-    kept = list(handles)
-    try:
-        yield
-    except _Reached:
-        pass
-    finally:
-        for handle in kept:
-            handle.remove()
