@@ -15,16 +15,16 @@ from torch.nn import functional
 
 from alignmerge.progress import say
 
-BLOCK = 1 << 20  # weights that are held in float32 at a time: they fit into a core's cache
+BLOCK = 1 << 20  # weights that are held in float32 at a time, in 4 MiB
 ROUNDED = "float32, rounded"  # what records say
 FEWEST = 4  # tokens; for fewer ones the time goes into reading weights, which bfloat16 has fewer bytes of
 
 
 @cache
 def slow() -> bool:
-    """Whether this machine's processor has no bfloat16 products of its own (on x86-64: no AVX-512).
+    """Whether oneDNN has no quick bfloat16 products on this processor (on x86-64: one without AVX-512).
 
-    oneDNN's own answer, which no public function of torch gives; a torch without it is left as it is.
+    Its own answer, which no public function of torch gives; a torch without it is left as it is.
     """
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None) if built else None
@@ -49,14 +49,13 @@ class RoundedLinear(nn.Linear):
 
 
 def quicken(model: nn.Module) -> None:
-    """Nothing; the model's plain linear layers are RoundedLinear after, which is said once.
+    """Turns the model's plain linear layers into RoundedLinear.
 
     Parameters, names, hooks and `isinstance(_, nn.Linear)` stay as they are.
     """
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = RoundedLinear
-    _announce()
 
 
 def is_quickened(model: nn.Module) -> bool:
@@ -70,16 +69,19 @@ def is_quickened(model: nn.Module) -> bool:
 
 
 @cache
-def _announce() -> None:
+def announce() -> None:
+    """Says once that products are taken so."""
     say("this processor has no bfloat16 products: linear layers multiply in float32 and round to bfloat16")
 
 
 class _Rounded(torch.autograd.Function):
-    """y = W x + b; saved for the backward pass are the bfloat16 tensors, not their float32 copies."""
+    """y = W x + b; saved for the backward pass are the bfloat16 tensors that it needs, not their float32 copies."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        needed = ctx.needs_input_grad
+        ctx.save_for_backward(x if needed[1] else None, weight if needed[0] else None)
+        ctx.x, ctx.weight = (x.shape, x.dtype), (weight.shape, weight.dtype)
         wide = x.flatten(0, -2).float()
         out = x.new_empty((*x.shape[:-1], len(weight)))
         flat = out.view(-1, len(weight))
@@ -95,17 +97,19 @@ class _Rounded(torch.autograd.Function):
         needed = ctx.needs_input_grad
         for_x = for_weight = for_bias = None
         if needed[0]:
-            total = grad.new_zeros((len(grad), weight.shape[1]))
+            shape, dtype = ctx.x
+            total = grad.new_zeros((len(grad), shape[-1]))
             for part in _parts(weight):
                 total.addmm_(grad[:, part], weight[part].float())
-            for_x = total.to(x.dtype).view(x.shape)
+            for_x = total.to(dtype).view(shape)
         if needed[1]:
-            for_weight = torch.empty_like(weight)
+            shape, dtype = ctx.weight
+            for_weight = grad.new_empty(shape, dtype=dtype)
             wide = x.flatten(0, -2).float()
-            for part in _parts(weight):
+            for part in _parts(for_weight):
                 for_weight[part] = grad[:, part].T @ wide
         if needed[2]:
-            for_bias = grad.sum(0).to(weight.dtype)
+            for_bias = grad.sum(0).to(ctx.weight[1])
         return for_x, for_weight, for_bias
 
 

@@ -48,7 +48,7 @@ def main() -> None:
         same = "the same checkpoint" if found["same_checkpoint"] else "another checkpoint"
         print(
             f"{path.relative_to(second)}: {found['otherwise']} of {found['items']} items came out otherwise, "
-            f"rates differ by at most {found['rate']:.3f}, {same}"
+            f"rates differ by at most {found['rate']:.4f}, {same}"
         )
 
 

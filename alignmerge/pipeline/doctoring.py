@@ -68,9 +68,7 @@ def machine(options: Options) -> Iterator[Finding]:
         yield Finding("gpu", "absent", "torch sees none")
     from alignmerge.products import slow
 
-    how = (
-        "products in float32, rounded: the processor has none of its own" if slow() else "the processor's own products"
-    )
+    how = "products in float32, rounded: it has no quick ones of its own" if slow() else "the processor's own products"
     yield Finding("bfloat16", "ok", f"on the CPU: {how}")
     try:
         yield Finding("device", "ok", f"models are computed on {device()}")

@@ -18,7 +18,7 @@ from alignmerge.auditor.engines.prompts import Encoder, shared_prefix, template_
 from alignmerge.auditor.template import ChatTemplate, check_template
 from alignmerge.devices import model_of
 from alignmerge.errors import TensorMismatch, UsageError
-from alignmerge.products import ROUNDED, is_quickened
+from alignmerge.products import ROUNDED, announce, is_quickened
 
 # Raised whenever a change to this folder may change an answer: stored answers of the older version are not reused.
 CODE_VERSION = 1
@@ -53,6 +53,8 @@ class TransformersEngine:
         self.dtype, self.batch_size = model.dtype, batch_size
         self.encoder = Encoder(tokenizer, self._template)
         self._ends = _end_tokens(model, tokenizer)
+        if is_quickened(self.model):
+            announce()
 
     @cached_property
     def _description(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """docs/study.md and its figures from the committed JSONs alone: equal files give an equal page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,6 @@ trained, calibrated or chosen on them. Finite drift is the mean KL divergence fr
 test items, in nats per token. Linear drift is the squared length of the move's projection on the alignment subspace
 (matched calibration pairs, identity chart), then as a share of the whole move's. Growth is how far the process's
 memory rose during the merge; seconds are on the machine named below, where other work ran too: they say little.
-Cells measured on another kind of processor than their anchor's differ from it by that too, in some one item of a
-hundred ([measured](engines.md)).
 """
 
 SHOWN = (
@@ -93,17 +92,28 @@ def _what_ran(cells: Sequence[Cell], stale: Sequence[tuple[Cell, str]]) -> list[
     for setting in SETTINGS:
         own = [one for one in every if one.setting == setting]
         rows += _counts(setting, own, [one for one, _ in stale])
-    machines = sorted({str(one.made["machine"]) for one in every})
     limits = sorted({one.limit for one in every if one.limit is not None})
     asked = max(every, key=lambda one: len(one.suites)).suites
     items = ", ".join(f"{name} {len(one.bits)}" for name, one in asked.items())
-    words = [f"Machine: {'; '.join(machines)}. Items: {items}."]
+    words = [f"{_machines(every)} Items: {items}."]
     words += (
         [f"Some cells were asked only the first {limits[0]} items of each suite: a trial, no result."] if limits else []
     )
     reasons = sorted({f"{name} is {text}" for one in every for name, text in one.unscored.items()})
     words.append(f"{'; '.join(reasons)}." if reasons else "")
     return ["## What was run", "", " ".join(words), "", *table(["setting", "what", "cells"], rows), *_stale(stale)]
+
+
+def _machines(every: Sequence[Cell]) -> str:
+    """How many cells are from which machine; where there are several, what that does to a comparison."""
+    found = Counter(str(one.made["machine"]) for one in every)
+    if len(found) == 1:
+        return f"Machine: {next(iter(found))}."
+    counted = "; ".join(f"{name} ({count} cells)" for name, count in sorted(found.items()))
+    return (
+        f"Machines: {counted}. A cell's file says which. On another kind of processor some outcomes of one and the "
+        "same checkpoint differ ([measured](engines.md)); how far a solve there leads elsewhere is not measured."
+    )
 
 
 def _counts(setting: str, own: Sequence[Cell], stale: Sequence[Cell]) -> list[list[str]]:

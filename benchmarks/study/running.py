@@ -19,6 +19,7 @@ from alignmerge.merger.record import versions
 from alignmerge.merger.stream import merge_in_memory
 from alignmerge.pipeline.bench import Bench
 from alignmerge.pipeline.workbench import Made, Workbench
+from alignmerge.products import taken
 from alignmerge.progress import say
 from benchmarks.study import cells, checkpoints, records
 from benchmarks.study.cells import Cell, Kind
@@ -183,6 +184,7 @@ class Study:
             "commit": commit.stdout.strip() or "unknown",
             "machine": self.machine,
             "device": computed_on(),
+            "products": taken(self.plan.dtype, computed_on()) or "the processor's own",
             "processors": len(os.sched_getaffinity(0)),
             "platform": platform.machine(),
             "software": dict(versions()),

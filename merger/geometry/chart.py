@@ -21,6 +21,7 @@ from alignmerge.devices import model_of
 from alignmerge.errors import RecipeError
 from alignmerge.merger.geometry.gradients import Factors, Workspace
 from alignmerge.merger.geometry.rows import Row
+from alignmerge.products import ROUNDED, is_quickened
 
 
 class Chart(Protocol):
@@ -159,7 +160,9 @@ def _key(
 ) -> dict[str, Any]:
     """Everything the bits of a Fisher depend on: the same sums in another order differ in the last digit."""
     weight = next(iter(layers.values())).weight
+    rounded = {"products": ROUNDED} if is_quickened(model) else {}
     return {
+        **rounded,
         "version": 1,  # of the estimates; raised when they change
         "kind": kind,
         "model": digest,

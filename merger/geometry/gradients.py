@@ -88,9 +88,13 @@ def factors(
     `score` is given the logits that predict answer tokens alone, (answer tokens, vocabulary), row after row. The
     model's parameters get no gradient and are not changed; examples do not interact, so the gradient of the sum
     holds each example's own.
+
+    Raises:
+        RecipeError: a layer's input has no rows of its own; see `by_row`.
     """
     embedded = model.get_input_embeddings()(batch.ids).detach().requires_grad_(True)
-    with _recording(layers) as (inputs, outputs), torch.enable_grad(), quick_attention(model):
+    # Frozen weights: their inputs need not be kept, and a layer of our own knows that no gradient of them is asked for.
+    with trained(model, {}), _recording(layers) as (inputs, outputs):
         values = score(answer_logits(model, batch, inputs_embeds=embedded), batch)
         torch.autograd.grad(values.sum(), embedded)  # parameters get no gradient; the hooks fire on the way
     return Factors(values.detach(), inputs, outputs)

@@ -83,7 +83,8 @@ def closed_form(model: Any, calibration: Calibration, teachers: Teachers, weight
     layer, its chart in float32, and the charts of one teacher in float64.
 
     Raises:
-        RecipeError: a teacher has no rows, or a layer's inputs are not finite, all zero or too large to be solved for.
+        RecipeError: a teacher has no rows, or a layer's inputs are not finite, all zero, too large to be solved for or
+            without rows of their own.
     """
     groups = grouped(calibration, teachers, weights)
     layers = merged_linears(model)

@@ -79,11 +79,36 @@ def test_weights_keep_no_wide_copy_for_the_backward_pass() -> None:
     assert {one.data_ptr() for one in kept} == {x.data_ptr(), own.weight.data_ptr()}
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_layer_keeps_its_weights_alone_so_its_input_may_be_changed_in_place(bias: bool) -> None:
+    own, plain = layer(16, 8, bias=bias), nn.Linear(16, 8, bias=bias, dtype=torch.bfloat16)
+    plain.load_state_dict(own.state_dict())
+    found = []
+    for one in (own, plain):
+        one.requires_grad_(False)
+        x = drawn(6, 16).requires_grad_(True)
+        inside = x * 2
+        out = one(inside)
+        inside.add_(1)
+        (out.float() ** 2).sum().backward()
+        found.append(x.grad)
+    assert found[0] is not None and torch.allclose(found[0], found[1], rtol=4 * ULP, atol=4 * ULP)
+
+
+def test_a_trained_layer_refuses_an_input_that_was_changed() -> None:
+    own, x = layer(16, 8), drawn(6, 16).requires_grad_(True)
+    inside = x * 2
+    out = own(inside)
+    inside.add_(1)
+    with pytest.raises(RuntimeError, match="inplace"):
+        out.sum().backward()
+
+
 @pytest.fixture
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     monkeypatch.setattr(products, "say", said.append)
-    products._announce.cache_clear()
+    products.announce.cache_clear()
     return said
 
 
@@ -99,7 +124,7 @@ def test_a_model_is_quickened_where_the_processor_needs_it_and_says_so_once(
     assert announced == [] and not any(isinstance(one, RoundedLinear) for one in plain.modules())
     model, _ = loaded(str(tiny_checkpoint), True, monkeypatch)
     quicken(model)
-    assert len(announced) == 1 and "no bfloat16 products" in announced[0]
+    assert announced == []  # nothing has been computed
     linear = [one for one in model.modules() if isinstance(one, nn.Linear)]
     assert linear and all(isinstance(one, RoundedLinear) for one in linear)
     assert model.state_dict().keys() == plain.state_dict().keys()
@@ -108,7 +133,8 @@ def test_a_model_is_quickened_where_the_processor_needs_it_and_says_so_once(
         one, other = model(ids).logits, plain(ids).logits
     assert one.dtype == torch.bfloat16 and not torch.equal(one, torch.zeros_like(one))
     assert float((one - other).abs().max()) <= 4 * ULP * float(other.abs().max())
-    described = [TransformersEngine(each, tokenizer).describe() for each in (plain, model)]
+    described = [TransformersEngine(each, tokenizer).describe() for each in (plain, model, model)]
+    assert len(announced) == 1 and "no bfloat16 products" in announced[0]
     assert "products" not in described[0] and described[1]["products"] == "float32, rounded"
     assert described[0]["digest"] != described[1]["digest"]  # answers of two kinds are kept apart
 
@@ -116,15 +142,12 @@ def test_a_model_is_quickened_where_the_processor_needs_it_and_says_so_once(
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="no flags to read")
 def test_slow_is_what_the_processors_flags_say() -> None:
     flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
-    products.slow.cache_clear()
     assert products.slow() == ("avx512bw" not in flags)
 
 
 def test_a_torch_that_cannot_say_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    products.slow.cache_clear()
     monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert products.slow() is False
-    products.slow.cache_clear()
+    assert products.slow.__wrapped__() is False
 
 
 def test_records_say_rounded_for_bfloat16_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,14 +53,15 @@ def handed(recipe: Recipe) -> Materials:
     return materials
 
 
+@pytest.mark.parametrize("method", ["alignmerge", "regmean"])  # what a method is handed, and what it gathers itself
 @pytest.mark.parametrize(
     ("slow", "dtype", "said"), [(True, "bfloat16", ROUNDED), (True, "float32", None), (False, "bfloat16", None)]
 )
 def test_materials_say_how_products_are_taken(
-    family: Path, monkeypatch: pytest.MonkeyPatch, slow: bool, dtype: str, said: str | None
+    family: Path, monkeypatch: pytest.MonkeyPatch, method: str, slow: bool, dtype: str, said: str | None
 ) -> None:
     monkeypatch.setattr(products, "slow", lambda: slow)
-    recipe = recipe_of(family)
+    recipe = recipe_of(family, method)
     collector = Collector(recipe)
     collector.anchor(engine_of(recipe.anchor))
     collector.expert(engine_of(recipe.experts[0].model), recipe.experts[0].model)

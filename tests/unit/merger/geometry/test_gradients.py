@@ -1,5 +1,7 @@
 """The layer-wise identities against autograd, and the row system against a dense float64 minimiser."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from alignmerge.merger.geometry.gradients import (
 )
 from alignmerge.merger.geometry.rows import Batch, Row, answer_means, before_answers, collate, log_likelihoods
 from alignmerge.merger.geometry.solver import row_system
+from alignmerge.products import quicken
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,23 @@ def explicit_gradients(model: LlamaForCausalLM) -> torch.Tensor:
 def test_output_head_is_not_merged_as_a_linear(model: LlamaForCausalLM) -> None:
     assert "lm_head.weight" not in merged_linears(model)
     assert len(merged_linears(model)) == 14
+
+
+def test_factors_ask_for_no_gradient_of_a_weight_and_leave_flags_as_they_were(model: LlamaForCausalLM) -> None:
+    """Layers that round their products know it from the flag alone; half of the backward pass would be for nothing."""
+    narrow = copy.deepcopy(model).bfloat16()
+    batch, names = collate(ROWS, 0), list(merged_linears(narrow))
+    native = answer_factors(narrow, batch, merged_linears(narrow))
+    quicken(narrow)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.data_ptr()) or one, lambda one: one):
+        rounded = answer_factors(narrow, batch, merged_linears(narrow))
+    assert all(one.requires_grad for one in narrow.parameters())
+    for name in names:
+        assert rounded.inputs[name].data_ptr() not in kept  # kept by a layer for the gradient of its weight alone
+        for one, other in ((rounded.inputs, native.inputs), (rounded.outputs, native.outputs)):
+            assert one[name].dtype == torch.bfloat16
+            assert (one[name] - other[name]).float().norm() <= 0.05 * other[name].float().norm()
 
 
 def test_gram_in_chunks_equals_explicit_gradients(model: LlamaForCausalLM) -> None:
