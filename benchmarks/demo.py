@@ -1,4 +1,4 @@
-"""The numbers of a run of `alignmerge demo` as one small file: what README and docs/alignmerge.md show.
+"""The numbers of a run of `alignmerge demo` as one small file: what README and docs/alignmerge-measured.md show.
 
 alignmerge demo
 python benchmarks/demo.py alignmerge-demo [--machine WORDS]
