@@ -18,7 +18,8 @@ from benchmarks.geometry_work import COPIES, PIECES, WALKED
 
 # What the estimate assumes and no run has shown. DOUBLE_RATE: operations a second of a CPU in float64.
 RATE, DOUBLE_RATE = 2e14, 5e11
-STEPS, BATCH, STRETCHES, RESTORING, HELD_OUT = 100, 22, 4, 3, 64
+STEPS, BATCH, STRETCHES, RESTORING = 100, 22, 4, 3
+HELD_OUT = 16  # of each suite: the two of alignment, and every expert's
 
 
 def llama_8b() -> Size:
@@ -36,7 +37,8 @@ def estimate(size: Size, rate: float = RATE, double_rate: float = DOUBLE_RATE) -
     """Operations, bytes and seconds of every piece and of one solve with default knobs, at `rate` operations a second.
 
     A solve: the start with ROWS rows of every teacher, STEPS descent steps of BATCH rows, STRETCHES merits and
-    RESTORING restoring steps, each with a merit, of HELD_OUT rows, and the merits of the mixture and of the start.
+    RESTORING restoring steps, each with a merit, of HELD_OUT rows of every suite, and the merits of the mixture and of
+    the start.
     trust: the trust region's forwards over the same rows: how far each stretch and step went, and, with logits at every
     position, where the next is measured from, also as descent and restoring begin. None is cut. start_double: what the
     start does in float64, at `double_rate`, as if all of it were done on a CPU. gigabytes: the model, the mixture and
@@ -46,7 +48,7 @@ def estimate(size: Size, rate: float = RATE, double_rate: float = DOUBLE_RATE) -
     is counted at `rate` too.
     """
     start = replace(size, rows=ROWS * (1 + size.experts))
-    held_out, moves = replace(size, rows=HELD_OUT), STRETCHES + RESTORING
+    held_out, moves = replace(size, rows=HELD_OUT * (2 + size.experts)), STRETCHES + RESTORING
     merit, whole = (PIECES[name].operations(held_out) for name in ("merit", "finite_drift"))
     single = {
         "start": start_forwards(start),

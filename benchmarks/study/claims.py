@@ -230,5 +230,5 @@ def _untuned(part: Part) -> Claim:
     known = {name: one for name, one in found.items() if one is not None}
     have = sum(_count(cells, EVERY, lambda one: _is_scored(one, SKILL)) for cells in (ours, other))
     words = ", ".join(f"{name} {interval(one)}" for name, one in known.items()) or tables.NONE
-    statement = f"AlignMerge less {CONTROL} at its default knobs, not tuned"
+    statement = f"AlignMerge less {CONTROL} at its own rate, AlignMerge's steps, not tuned"
     return Claim(statement, True if known else None, have, 2 * len(EVERY), words, claimed=False)

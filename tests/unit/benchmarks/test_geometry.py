@@ -190,9 +190,9 @@ def test_the_estimate_of_8b_is_its_formulas() -> None:
     row = 6 * size.weights * size.tokens + 4 * size.vocabulary * size.hidden * size.answers
     assert found["solve"]["descent"] == pytest.approx(100 * 22 * row)
     forward = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.answers
-    assert found["solve"]["merits"] == pytest.approx((2 + 4 + 3) * 64 * forward)
+    assert found["solve"]["merits"] == pytest.approx((2 + 4 + 3) * 80 * forward)
     whole = 2 * size.weights * size.tokens + 2 * size.vocabulary * size.hidden * size.tokens
-    assert found["solve"]["trust"] == pytest.approx(64 * ((4 + 3) * forward + (2 + 4 + 3) * whole))
+    assert found["solve"]["trust"] == pytest.approx(80 * ((4 + 3) * forward + (2 + 4 + 3) * whole))
     parts = ("start", "descent", "merits", "trust", "restoring")
     single, double = sum(found["solve"][name] for name in parts), found["solve"]["start_double"]
     assert found["solve"]["operations"] == pytest.approx(single + double)
@@ -249,5 +249,10 @@ def test_the_page_on_costs_has_the_numbers_of_the_committed_run() -> None:
             wanted = [f"{one['predicted']:.2f}", f"{one['passes']:.2f}", twice, f"{one['megabytes']:.0f}"]
             assert wanted in shown, name
     assert f"{found['blame']['passes']:.1f}; {found['blame']['passes_float32']:.1f} of its own float32" in text
+    solve = found["estimate_8b"]["solve"]
+    assert found["estimate_8b"] == estimate(llama_8b())
+    single = solve["operations"] - solve["start_double"]
+    assert f"| {single:.1e}, and the start's in float64 | {single / 2e14:.0f} s, and".replace("e+", "e") in text
+    assert f"| the trust region, 16 forwards on 80 rows | {solve['trust']:.1e} |".replace("e+", "e") in text
     assert f"A pass of 16 rows took\n{found['rows']['16']['pass']['cpu']:.2f} s" in text
     assert found["machine"].split(",")[0] in text and found["others_share"] <= 0.05

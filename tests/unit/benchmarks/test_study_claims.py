@@ -59,7 +59,7 @@ def said(all_cells: list[Cell]) -> dict[str, str]:
     part = Part.of("main", all_cells, list(METHODS))
     assert part is not None
     verdicts = {one.statement: one.verdict for one in found(part)}
-    [beside] = [name for name in verdicts if name.startswith("AlignMerge less repair_finetune at its default knobs")]
+    [beside] = [name for name in verdicts if name.startswith("AlignMerge less repair_finetune at its own rate")]
     assert verdicts.pop(beside) in ("no claim, numbers alone", "not measured")
     return verdicts
 
@@ -209,7 +209,7 @@ def test_a_frontier_counts_points_that_over_refuse_and_says_what_is_left_without
 def test_beside_fine_tuning_that_was_not_tuned_there_are_numbers_and_no_claim() -> None:
     part = Part.of("main", [one for one in complete() if one.kind != "frontier"], list(METHODS))
     assert part is not None
-    row = next(line for line in claims(part) if "default knobs, not tuned" in line)
+    row = next(line for line in claims(part) if "at its own rate, AlignMerge's steps, not tuned" in line)
     assert "| no claim, numbers alone | 18 of 18 | mean skill +0.600" in row and "test-only refusal +0.6" in row
 
 
