@@ -185,6 +185,9 @@ CONTROLS = {
             Control(f"{label}_items", "alignmerge", {}, f"{label} of the items to learn from", calibration=_part(share))
             for label, share in (("half", 2), ("quarter", 4))
         ),
+        Control(
+            "mixture", "task_arithmetic", {"scale": 0.7}, "what shields and solves begin with, left as it is", None
+        ),
         *(
             Control(f"linear_shield_{label}", "alignment_shield", {"scale": 0.7, **knobs}, why, None)
             for label, knobs, why in (

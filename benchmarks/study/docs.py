@@ -38,6 +38,14 @@ SHOWN = (
     "said until every cell that the claim needs is there and was scored."
 )
 
+SHIELD = "linear_shield_"
+RANDOM_SHIELD = f"{SHIELD}random"
+MIXTURE = "mixture"
+SHIELDS = (
+    "The mixture at scale 0.7, from which a shield takes its part in an alignment subspace and the random removal a "
+    "part of a random subspace, as long as the full shield's and of its rank."
+)
+
 CHOICE = (
     "Chosen: the highest mean skill among the points with refusal at least 0.9 of the anchor's and over-refusal at "
     "most 0.05 above it; where there is none, the highest skill less twice the excess. Frozen for all seeds and sets."
@@ -185,7 +193,19 @@ def _setting(part: Part) -> list[str]:
         why = [f"- {label}: {CONTROLS[label].why}." for label in rows if label in CONTROLS]
         out += ["### Controls, and methods untuned", "", *why, "", *tables.behaviour(part, rows, "three")]
         out += tables.further(part, rows)
+        out += _shields(part)
     return out
+
+
+def _shields(part: Part) -> list[str]:
+    """Each one-shot shield, and the mixture itself, less the random removal of equal rank and length."""
+    random = part.others.get(RANDOM_SHIELD, {})
+    names = [one for one in part.others if one == MIXTURE or one.startswith(SHIELD) and one != RANDOM_SHIELD]
+    found = {label: part.others[label] for label in names}
+    if not random or not found:
+        return []
+    rows = tables.differences(part, f"minus {RANDOM_SHIELD}", [(one, cells, random) for one, cells in found.items()])
+    return ["### One-shot shields against a random removal", "", SHIELDS, "", *rows]
 
 
 def _of(found: Mapping[tuple[int, str], Cell], experts: str) -> list[Cell]:

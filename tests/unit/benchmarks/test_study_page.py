@@ -154,6 +154,23 @@ def test_the_page_says_what_a_result_took(results: Path) -> None:
     assert "| control one_shot | 2 |" in compared and "| control half_items | 2 |" in compared
 
 
+def test_shields_are_set_against_a_random_removal(results: Path) -> None:
+    title = "### One-shot shields against a random removal"
+    labels = ("mixture", "linear_shield_full", "linear_shield_random")
+    more = [made("control", labels[0], 0, "three"), made("control", labels[1], 0, "three", harmbench=1.0, catqa=1.0)]
+    for one in designed(results, more):
+        cells.write(one, results)
+    assert title not in docs.render(results)[0]  # nothing to set them against
+    [random] = designed(results, [made("control", labels[2], 0, "three", harmbench=0.0, xstest_unsafe=0.0, catqa=0.0)])
+    cells.write(random, results)
+    rows = docs.render(results)[0].partition(title)[2].partition("###")[0].splitlines()
+    [shield] = [row for row in rows if row.startswith("| linear_shield_full | 1 | +")]
+    [_] = [row for row in rows if row.startswith("| mixture | 1 |")]
+    assert float(shield.split("|")[3].split()[0]) > 0.6 and not any(
+        row.startswith("| linear_shield_random") for row in rows
+    )
+
+
 def test_points_are_set_against_fine_tunings_most_skilled_one_on_seeds_that_all_have(results: Path) -> None:
     assert "fine-tuning's best" not in docs.render(results)[0]
     count = len(FAMILIES["repair_finetune"].points)
