@@ -200,7 +200,7 @@ def _setting(part: Part) -> list[str]:
 def _shields(part: Part) -> list[str]:
     """Each one-shot shield, and the mixture itself, less the random removal of equal rank and length."""
     random = part.others.get(RANDOM_SHIELD, {})
-    names = [one for one in part.others if one == MIXTURE or one.startswith(SHIELD) and one != RANDOM_SHIELD]
+    names = [one for one in part.others if one == MIXTURE or (one.startswith(SHIELD) and one != RANDOM_SHIELD)]
     found = {label: part.others[label] for label in names}
     if not random or not found:
         return []
