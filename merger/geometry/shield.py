@@ -7,7 +7,8 @@ Fisher of its m margins, the minimisers over delta* of
     ||delta* - delta||_M^2 + lambda delta*^T F delta*        delta* = delta - M^-1 S^T ((m/lambda) I + K)^-1 S delta
 
 Source: arXiv 2512.16245 for the idea of a shield; both forms are ours (method.md 3.3 of the design notes). To first
-order only: a prototype found them inert on real merges, whose losses are a finite-distance effect.
+order only, and the losses of real merges are a finite-distance effect: what shields keep of refusals on the zoo, beside
+a random removal, is in docs/alignmerge-measured.md.
 """
 
 import math

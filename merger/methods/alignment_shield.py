@@ -1,7 +1,7 @@
 """The one-shot linear shield: the mixture without its part in the anchor's alignment subspace, in closed form.
 
-What arXiv 2512.16245 describes most plainly, as a method of its own: nothing is iterated and nothing is measured. A
-prototype found it inert on real merges, whose losses happen at a finite distance; it is here to be compared with.
+What arXiv 2512.16245 describes most plainly, as a method of its own: nothing is iterated and nothing is measured. It
+is here to be compared with: docs/alignmerge-measured.md has what it keeps of refusals, beside a random removal.
 """
 
 from typing import TYPE_CHECKING, Any

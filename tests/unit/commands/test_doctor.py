@@ -40,7 +40,7 @@ def test_the_device_that_models_are_computed_on(
     assert code == 6 and "BROKEN  device" in out and "cuda:99" in out
 
 
-@pytest.mark.parametrize(("slow", "said"), [(True, "rounded: the processor has none"), (False, "processor's own")])
+@pytest.mark.parametrize(("slow", "said"), [(True, "rounded: it has no quick ones"), (False, "processor's own")])
 def test_how_bfloat16_is_multiplied(
     slow: bool, said: str, empty_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
