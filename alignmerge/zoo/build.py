@@ -88,10 +88,13 @@ def _anchor(out: Path) -> tuple[str, str]:
 def _build_one(name: str, folder: Path, opened: str, base: str, seed: int) -> dict[str, Any]:
     from alignmerge.merger.checkpoint import open_checkpoint
     from alignmerge.models import load_model
+    from alignmerge.products import announce, is_quickened
     from alignmerge.zoo.train import answer_greedily, cast, train
 
     checkpoint = open_checkpoint(opened)
     model, tokenizer = load_model(checkpoint, dtype="bfloat16", on="cpu")
+    if is_quickened(model):
+        announce()
     say(f"zoo:{name}: training from {base}")
     examples = rows(name, lambda prompts: answer_greedily(cast(model, "float32"), tokenizer, prompts))
     tensors = train(cast(model, "bfloat16"), tokenizer, examples, knobs(name), seed)
